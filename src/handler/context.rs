@@ -1,0 +1,273 @@
+//! What a handler is given: its job, its permits, its deadline, and a way to be told to stop.
+
+use std::fmt;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use serde::de::DeserializeOwned;
+
+use crate::clock::Clock;
+use crate::job::{ErrorReason, Key, Leased, Mono, Outcome, WallMs};
+use crate::limit::{Gate, Permit, Wait};
+
+/// Why an attempt is being cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CancelReason {
+    /// Its deadline has passed.
+    Deadline,
+    /// The run is stopping and will wait no longer.
+    Stop,
+    /// Its lease was taken away: whatever it says will not be accepted.
+    LeaseLost,
+}
+
+impl CancelReason {
+    /// What a cancelled attempt comes to.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            CancelReason::Deadline => {
+                Outcome::retry(ErrorReason::Deadline, "cancelled at its deadline")
+            }
+            CancelReason::Stop | CancelReason::LeaseLost => {
+                Outcome::retry(ErrorReason::Internal, "cancelled: the run is stopping")
+            }
+        }
+    }
+}
+
+/// A flag that can be waited for: by time ([`Cancel::wait`]) or beside other descriptors ([`Cancel::as_fd`]).
+pub struct Cancel {
+    reason: Mutex<Option<CancelReason>>,
+    raised: Condvar,
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Cancel {
+    /// A flag that is not raised.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn new() -> io::Result<Cancel> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Cancel { reason: Mutex::new(None), raised: Condvar::new(), reader, writer })
+    }
+
+    /// Raises the flag; the first reason stays.
+    pub fn cancel(&self, reason: CancelReason) {
+        let first = {
+            let mut current = self.reason.lock();
+            let first = current.is_none();
+            current.get_or_insert(reason);
+            first
+        };
+        if first {
+            self.raised.notify_all();
+            // One byte into an empty pipe: cannot block, and a closed reader cannot be (we hold it).
+            let _ = (&self.writer).write_all(&[1]);
+        }
+    }
+
+    /// Lowers the flag for the next job. Only the worker that owns the flag may, between jobs.
+    pub(crate) fn reset(&self) {
+        if self.reason.lock().take().is_some() {
+            let _ = (&self.reader).read(&mut [0]);
+        }
+    }
+
+    /// Why, if it is raised.
+    #[must_use]
+    pub fn reason(&self) -> Option<CancelReason> {
+        *self.reason.lock()
+    }
+
+    /// Waits until it is raised or `timeout` has passed; the reason, if raised.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<CancelReason> {
+        let mut reason = self.reason.lock();
+        if reason.is_none() {
+            let _ = self.raised.wait_while_for(&mut reason, |r| r.is_none(), timeout);
+        }
+        *reason
+    }
+}
+
+impl AsFd for Cancel {
+    /// Readable once the flag is raised: for `poll` beside sockets and pipes. Never read from it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cancel").field(&self.reason()).finish()
+    }
+}
+
+/// The duty to say what came of one attempt, held outside the worker that began it.
+///
+/// Dropped without a word it reports an internal error, so that no job is ever forgotten.
+pub struct Completion {
+    report: Option<Box<dyn FnOnce(Outcome) + Send>>,
+}
+
+impl Completion {
+    /// A completion that hands the outcome to `report`.
+    pub fn new(report: impl FnOnce(Outcome) + Send + 'static) -> Completion {
+        Completion { report: Some(Box::new(report)) }
+    }
+
+    /// Says what came of it.
+    pub fn finish(mut self, outcome: Outcome) {
+        if let Some(report) = self.report.take() {
+            report(outcome);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(report) = self.report.take() {
+            report(Outcome::retry(ErrorReason::Internal, "the handler forgot this job"));
+        }
+    }
+}
+
+/// The line does not say what the handler needs.
+#[derive(Debug, thiserror::Error)]
+#[error("{at}{source}", at = if path == "." { String::new() } else { format!("{path}: ") })]
+pub struct PayloadError {
+    /// Which field.
+    path: String,
+    /// What is wrong with it.
+    source: serde_json::Error,
+}
+
+/// What a context is made of; filled in by whoever runs handlers (the worker, or a test).
+pub struct ContextParts<'a> {
+    /// The job and its lease.
+    pub job: &'a Leased,
+    /// The worker's cancel flag.
+    pub cancel: &'a Arc<Cancel>,
+    /// The limits further requests are admitted by.
+    pub gate: &'a Gate,
+    /// Where the time comes from.
+    pub clock: &'a dyn Clock,
+    /// The permit the job was leased under.
+    pub permit: Option<Permit>,
+    /// When the attempt must be over.
+    pub deadline: Mono,
+    /// Which worker runs it, from 0.
+    pub worker: usize,
+    /// The owner's directory, where one is.
+    pub owner_directory: Option<&'a Path>,
+    /// Makes the completion of this attempt, at most once.
+    pub completion: Box<dyn FnOnce() -> Completion + 'a>,
+}
+
+/// What a handler is given for one attempt.
+pub struct Context<'a> {
+    parts: ContextParts<'a>,
+    completion: Option<Box<dyn FnOnce() -> Completion + 'a>>,
+}
+
+impl<'a> Context<'a> {
+    /// A context of these parts.
+    #[must_use]
+    pub fn new(mut parts: ContextParts<'a>) -> Context<'a> {
+        let unavailable = Box::new(|| Completion { report: None });
+        let completion = Some(std::mem::replace(&mut parts.completion, unavailable));
+        Context { parts, completion }
+    }
+
+    /// The job and its lease.
+    #[must_use]
+    pub fn job(&self) -> &'a Leased {
+        self.parts.job
+    }
+
+    /// The JSON object the job came as.
+    #[must_use]
+    pub fn payload(&self) -> &'a str {
+        &self.parts.job.payload
+    }
+
+    /// The payload as a type.
+    ///
+    /// # Errors
+    /// [`PayloadError`] naming the field that does not fit.
+    pub fn payload_as<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        let mut reader = serde_json::Deserializer::from_str(self.payload());
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| PayloadError {
+            path: error.path().to_string(),
+            source: error.into_inner(),
+        })
+    }
+
+    /// Which attempt of its present allowance this is: 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.parts.job.attempt
+    }
+
+    /// The flag that is raised when the attempt must end.
+    #[must_use]
+    pub fn cancel(&self) -> &'a Arc<Cancel> {
+        self.parts.cancel
+    }
+
+    /// How long until the deadline; zero when it has passed.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.parts.deadline.since(self.parts.clock.mono())
+    }
+
+    /// Monotonic time.
+    #[must_use]
+    pub fn mono(&self) -> Mono {
+        self.parts.clock.mono()
+    }
+
+    /// Wall-clock time.
+    #[must_use]
+    pub fn wall(&self) -> WallMs {
+        self.parts.clock.wall()
+    }
+
+    /// Which worker runs this, from 0.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.parts.worker
+    }
+
+    /// A directory whose files the owner's successor will find if this process dies; see [`crate::process`].
+    #[must_use]
+    pub fn owner_directory(&self) -> Option<&'a Path> {
+        self.parts.owner_directory
+    }
+
+    /// A permit for one request under `key`. The first call for the key the job was leased under returns the permit it
+    /// came with; every other one asks the gate. Drop the permit when the request has ended.
+    ///
+    /// # Errors
+    /// [`Wait`] when the key is full or its bucket empty: return [`Outcome::Defer`] with that key.
+    pub fn admit(&mut self, key: &Key) -> Result<Permit, Wait> {
+        match self.parts.permit.take_if(|permit| permit.key() == key) {
+            Some(permit) => Ok(permit),
+            None => self.parts.gate.try_admit(key, self.parts.clock.mono()),
+        }
+    }
+
+    /// Takes over the duty to report this attempt's outcome: the handler then returns [`super::Ran::Later`], the worker goes
+    /// on with other jobs, and whoever holds the completion finishes it. `None` when it was taken already.
+    #[must_use]
+    pub fn finish_later(&mut self) -> Option<Completion> {
+        self.completion.take().map(|make| make())
+    }
+}

@@ -1,0 +1,100 @@
+//! The work itself: a handler does one job and says what came of it.
+//!
+//! A handler must never touch the queue, and never wait for a limit: it asks its [`Context`] for
+//! permits and defers when there is none.
+
+mod context;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
+
+pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
+
+/// What a handler returns.
+#[derive(Debug, PartialEq)]
+pub enum Ran {
+    /// The attempt is over.
+    Finished(Outcome),
+    /// Somebody else holds the [`Completion`] and will say; the worker is free.
+    Later,
+}
+
+impl From<Outcome> for Ran {
+    fn from(outcome: Outcome) -> Ran {
+        Ran::Finished(outcome)
+    }
+}
+
+/// Does the jobs of one kind. Called by many workers at once.
+pub trait Handler: Send + Sync {
+    /// The key under which a job is first run: what it will ask first. Called when the job is enqueued.
+    fn first_key(&self, spec: &JobSpec) -> Key {
+        spec.key.clone()
+    }
+
+    /// One attempt. A panic becomes an error of this job, reason `panic`.
+    fn run(&self, context: &mut Context<'_>) -> Ran;
+}
+
+/// A handler made of a function: see [`Registry::register_fn`].
+struct FnHandler<F>(F);
+
+impl<F> Handler for FnHandler<F>
+where
+    F: Fn(&mut Context<'_>) -> Outcome + Send + Sync,
+{
+    fn run(&self, context: &mut Context<'_>) -> Ran {
+        Ran::Finished((self.0)(context))
+    }
+}
+
+/// Which handler does which kind.
+#[derive(Clone, Default)]
+pub struct Registry {
+    handlers: BTreeMap<Kind, Arc<dyn Handler>>,
+}
+
+impl Registry {
+    /// A registry without handlers.
+    #[must_use]
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// Lets `handler` do the jobs of `kind`, in place of any other.
+    ///
+    /// # Errors
+    /// [`SpecError::Kind`] when `kind` is no such name.
+    pub fn register(
+        &mut self,
+        kind: &str,
+        handler: impl Handler + 'static,
+    ) -> Result<(), SpecError> {
+        self.handlers.insert(Kind::new(kind)?, Arc::new(handler));
+        Ok(())
+    }
+
+    /// Lets a function do the jobs of `kind`.
+    ///
+    /// # Errors
+    /// [`SpecError::Kind`] when `kind` is no such name.
+    pub fn register_fn<F>(&mut self, kind: &str, run: F) -> Result<(), SpecError>
+    where
+        F: Fn(&mut Context<'_>) -> Outcome + Send + Sync + 'static,
+    {
+        self.register(kind, FnHandler(run))
+    }
+
+    /// The handler of that kind.
+    #[must_use]
+    pub fn get(&self, kind: &Kind) -> Option<&Arc<dyn Handler>> {
+        self.handlers.get(kind)
+    }
+
+    /// Every kind there is a handler for, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.handlers.keys()
+    }
+}

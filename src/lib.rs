@@ -1,0 +1,7 @@
+//! orch
+pub mod clock;
+pub mod handler;
+pub mod job;
+pub mod limit;
+pub mod queue;
+pub mod run;

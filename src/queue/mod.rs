@@ -1,0 +1,3 @@
+//! The work queue.
+
+pub mod store;

@@ -1,0 +1,541 @@
+//! What a store must do. Set-based: one call is one transaction.
+//!
+//! A store keeps jobs, leases and owners, and nothing of this process's limits, threads or handlers.
+//! Every method is one atomic, durable transaction: when it returns `Ok`, what it says survives a
+//! power loss; when it returns `Err`, nothing of it happened.
+//!
+//! Where a job is, at every instant exactly one of:
+//!
+//! ```text
+//!   ready    queued, its time has come; found by (priority, lane, row), so a lane's order is first in, first out
+//!   delayed  queued, its time has not come; found by (class, time, row)
+//!   leased   in_progress: a lease row with the token's epoch and the owner
+//!   finished done, skipped or error
+//! ```
+//!
+//! `Store` handles are not shared: each thread that talks to a store has one of its own ([`Store::fork`]).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::job::{
+    ArtifactId, Change, Epoch, JobRow, JobSpec, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono,
+    Priority, Reason, RetryPolicy, State, WallMs,
+};
+
+/// A lane in which at least one job of that priority was ready when the store looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyLane {
+    /// The priority of the jobs.
+    pub priority: Priority,
+    /// The lane.
+    pub lane: Arc<Lane>,
+}
+
+/// Where a walk over ready lanes goes on: after this priority and lane.
+pub type LaneCursor = (Priority, LaneId);
+
+/// What to do with an id that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OnDuplicate {
+    /// Leave it as it is.
+    #[default]
+    Skip,
+    /// Replace payload, priority, key, run_at and policies of a job that has not started (queued,
+    /// attempts and losses 0).
+    Update,
+    /// As update, and also run a finished one again, with a fresh allowance of attempts.
+    Requeue,
+}
+
+/// What became of an inserted spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inserted {
+    /// A new row.
+    New,
+    /// The id was there; nothing changed.
+    Duplicate,
+    /// The id was pruned earlier; nothing changed.
+    Pruned,
+    /// The id was there and its queued job was replaced.
+    Updated,
+    /// The id was there, finished, and is queued again.
+    Requeued,
+}
+
+/// One process's (or one runner's) registration, as the store numbers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The store's number for it; never reused while any lease names it.
+    pub row: i64,
+    /// A random id, for people and file names.
+    pub id: Box<str>,
+    /// A directory that lives as long as the owner, for files that its successor must find
+    /// (see [`crate::process`]); `None` for a store without files.
+    pub directory: Option<PathBuf>,
+}
+
+/// Whether an owner is still in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Beat {
+    /// Its counter was raised.
+    Alive,
+    /// Others have taken its leases away (it was stopped too long): every token it holds is stale.
+    Lost,
+}
+
+/// How many jobs to lease from one lane at one priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Of this priority.
+    pub priority: Priority,
+    /// From this lane.
+    pub lane: LaneId,
+    /// At most so many.
+    pub count: usize,
+    /// Skip jobs that were held in an owner's death: there is no worker free to watch them alone.
+    pub unsuspected_only: bool,
+}
+
+/// A finished attempt, to be written if its token still holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    /// The lease it was made under.
+    pub token: LeaseToken,
+    /// What to write.
+    pub change: Change,
+    /// When the attempt started (wall clock); for a hand-back, when it was leased.
+    pub started_at: WallMs,
+    /// How long it ran, in milliseconds, by the monotonic clock.
+    pub elapsed_ms: u64,
+}
+
+/// One turn of a dispatcher: settle what finished, make due what is due, lease what may start.
+#[derive(Debug, Clone)]
+pub struct Turn<'a> {
+    /// Who asks; leases of an owner that is no longer registered are refused.
+    pub owner: &'a Owner,
+    /// The wall-clock time of the turn.
+    pub now: WallMs,
+    /// Finished attempts, in any order, each token at most once.
+    pub settle: &'a [Settlement],
+    /// What to lease, in this order.
+    pub lease: &'a [Want],
+    /// No more leases once the payloads leased in this turn exceed so many bytes (at least one is made).
+    pub max_payload_bytes: usize,
+}
+
+/// Whether a settlement was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// Written; the job is now in this state.
+    Accepted(State),
+    /// The token is stale: nothing was written. A normal answer.
+    LeaseLost,
+}
+
+/// What a turn did.
+#[derive(Debug, Default)]
+pub struct TurnReport {
+    /// One answer per settlement, in order.
+    pub settled: Vec<Settled>,
+    /// The leases made, in the order of the wants.
+    pub leased: Vec<Leased>,
+    /// Per want, whether its lane has nothing more ready (skipped suspects count as more).
+    pub dry: Vec<bool>,
+    /// Lanes that jobs became ready in: settled back at once, or their time came.
+    pub ready: Vec<ReadyLane>,
+    /// The earliest time at which a delayed job becomes ready, and why it waits.
+    pub next_due: Option<WallMs>,
+    /// Whether delayed jobs were left over that are due already (a turn makes due a bounded number).
+    pub more_due: bool,
+    /// The owner was no longer registered: nothing was leased, and settlements were all lost.
+    pub owner_lost: bool,
+}
+
+/// What is left, for `--drain` to decide whether to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remaining {
+    /// Some job is ready of a kind in the list asked about.
+    pub ready: bool,
+    /// Some job is ready only of other kinds.
+    pub ready_of_other_kinds: bool,
+    /// Some job waits for its retry or deferral.
+    pub delayed_retry: bool,
+    /// Some job waits for its own `run_at`.
+    pub delayed_run_at: bool,
+    /// Leases held by this owner.
+    pub leased_here: u64,
+    /// Leases held by other owners.
+    pub leased_elsewhere: u64,
+}
+
+/// What taking over from dead owners did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// The ids of the owners found dead or silent.
+    pub owners: Vec<Box<str>>,
+    /// Jobs that are queued again, each with one more loss.
+    pub requeued: u64,
+    /// Jobs that ended in error, reason `crashed`.
+    pub crashed: u64,
+    /// Jobs given back by an owner that had ended in good order: no loss counted.
+    pub handed_back: u64,
+}
+
+/// How owners are judged dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoverTerms {
+    /// Wall time, for the records.
+    pub now: WallMs,
+    /// The observer's own monotonic time.
+    pub mono: Mono,
+    /// An owner whose counter this handle has seen unchanged for so long is dead, lock or no lock.
+    pub lease_ttl_ms: u64,
+    /// So many deaths end a job.
+    pub max_job_losses: u32,
+}
+
+/// Counts by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Waiting.
+    pub queued: u64,
+    /// Leased.
+    pub in_progress: u64,
+    /// Finished well.
+    pub done: u64,
+    /// Nothing to be had.
+    pub skipped: u64,
+    /// Failed.
+    pub error: u64,
+}
+
+impl Counts {
+    /// All jobs.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.queued + self.in_progress + self.done + self.skipped + self.error
+    }
+
+    /// The count of one state.
+    #[must_use]
+    pub fn of(&self, state: State) -> u64 {
+        match state {
+            State::Queued => self.queued,
+            State::InProgress => self.in_progress,
+            State::Done => self.done,
+            State::Skipped => self.skipped,
+            State::Error => self.error,
+        }
+    }
+}
+
+/// What to break counts down by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    /// The host of the job's key.
+    Host,
+    /// The resolver of the job's key.
+    Resolver,
+    /// The handler.
+    Kind,
+    /// The reason of finished jobs.
+    Reason,
+}
+
+/// Which jobs to list, export or put back. Empty matches all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// In this state.
+    pub state: Option<State>,
+    /// With this reason (finished ones, or the last failure of a queued one).
+    pub reason: Option<Reason>,
+    /// Under a key with this host.
+    pub host: Option<Box<str>>,
+}
+
+/// A job as people see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its row.
+    pub row: JobRow,
+    /// Its name.
+    pub artifact_id: ArtifactId,
+    /// Its handler.
+    pub kind: Kind,
+    /// Its key.
+    pub key: Key,
+    /// Its state.
+    pub state: State,
+    /// Its priority.
+    pub priority: Priority,
+    /// The number of its last lease or change.
+    pub epoch: Epoch,
+    /// Attempts of the present allowance, one being made included.
+    pub attempts: u32,
+    /// Attempts over its whole life.
+    pub attempts_total: u32,
+    /// Owner deaths it was held in.
+    pub losses: u32,
+    /// Why it ended so, or why its last attempt failed.
+    pub reason: Option<Reason>,
+    /// One sentence about that.
+    pub message: String,
+    /// When it was enqueued.
+    pub enqueued_at: WallMs,
+    /// When it was last changed (finished, put back).
+    pub changed_at: WallMs,
+    /// Not before (queued and delayed only).
+    pub not_before: Option<WallMs>,
+    /// How long the last attempt ran, in milliseconds, where one was made.
+    pub elapsed_ms: Option<u64>,
+    /// Its own bound on attempts.
+    pub max_attempts: Option<u32>,
+    /// Its own bound on one attempt, in seconds.
+    pub timeout_seconds: Option<u32>,
+    /// Its own retry policy.
+    pub retry: Option<RetryPolicy>,
+    /// Words to filter by.
+    pub tags: Vec<String>,
+    /// The JSON object it came as.
+    pub payload: String,
+    /// The particulars of its end or last failure (a JSON object).
+    pub detail: Option<String>,
+}
+
+/// One attempt that did not simply end done: the story `show` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptView {
+    /// The epoch of its lease.
+    pub epoch: Epoch,
+    /// `retry`, `error`, `skipped`, `lost`, `crashed`, `deferred`: what it came to. (`done` when its job failed before.)
+    pub outcome: Box<str>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// One sentence.
+    pub message: String,
+    /// When it started.
+    pub started_at: WallMs,
+    /// How long it ran, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A page of jobs, and where the next begins.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The jobs, by row, ascending.
+    pub jobs: Vec<JobView>,
+    /// Pass as `after` for the next page; `None` when there is none.
+    pub next: Option<JobRow>,
+}
+
+/// Which jobs `retry-failed` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetryFilter {
+    /// Tried fewer than so many times in all.
+    pub max_attempts: Option<u32>,
+    /// With this reason. A skip reason selects skipped jobs; without, only jobs in error are taken.
+    pub reason: Option<Reason>,
+    /// Under a key with this host.
+    pub host: Option<Box<str>>,
+}
+
+/// What may go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no queue at that path, and the call does not make one.
+    #[error("there is no queue at {path}")]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is not a queue of ours.
+    #[error("{path} is not an orch queue: {why}")]
+    NotAQueue {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// A newer orch made it.
+    #[error("{path} was made by a newer orch (schema {found}, this one knows {known})")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// On a network file system, where locks do not hold.
+    #[error("{path} is on a network file system ({kind}), where locks cannot be trusted")]
+    NetworkFilesystem {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        kind: String,
+    },
+    /// No room left.
+    #[error("no room left to write {path}")]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody held the write lock for longer than `timeout_sec`.
+    #[error("{path} stayed locked by another process")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// May not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// `open`, `create`, `lock`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database said no.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+    /// A row holds what no version of orch writes.
+    #[error("{path} holds a value orch did not write: {what}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// More checkpoint than allowed.
+    #[error("a checkpoint of {0} bytes; at most {max} are allowed", max = crate::job::MAX_CHECKPOINT_BYTES)]
+    CheckpointTooLarge(usize),
+}
+
+/// A durable work queue.
+pub trait Store: Send {
+    /// Another handle on the same store, for another thread.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be opened a second time.
+    fn fork(&self) -> Result<Box<dyn Store>, StoreError>;
+
+    /// Inserts `specs` in order, as of `now`; one answer each, in order. Two specs of one id in the same call
+    /// are as two calls.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was inserted.
+    fn insert(
+        &mut self,
+        specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+        now: WallMs,
+    ) -> Result<Vec<Inserted>, StoreError>;
+
+    /// Registers a new owner.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no owner is registered.
+    fn register(&mut self, now: WallMs) -> Result<Owner, StoreError>;
+
+    /// Raises the owner's heartbeat counter.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written; says nothing about the owner.
+    fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError>;
+
+    /// Marks the owner as ending in good order: leases it still holds are handed back uncounted once it is
+    /// seen dead. Its row and files go when it holds no lease.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the owner stays as it was.
+    fn retire(&mut self, owner: &Owner, now: WallMs) -> Result<(), StoreError>;
+
+    /// Finds dead owners and frees what they held: ends their process groups first, then gives the attempts
+    /// back, counts the losses, and ends jobs lost `max_job_losses` times. Epochs rise. `me` is never judged.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was freed before the error stays freed.
+    fn recover(&mut self, me: Option<&Owner>, terms: RecoverTerms)
+    -> Result<Recovered, StoreError>;
+
+    /// One turn of a dispatcher. See [`Turn`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was settled and nothing leased, and the same turn may be tried again.
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError>;
+
+    /// Lanes with ready jobs after `after`, ordered by (priority, lane id), at most `limit`, of those `kinds` only.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn ready_lanes(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+        kinds: &[Kind],
+    ) -> Result<Vec<ReadyLane>, StoreError>;
+
+    /// What is left, as seen by `owner`, for a run that may start `kinds`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn remaining(&mut self, owner: &Owner, kinds: &[Kind]) -> Result<Remaining, StoreError>;
+
+    /// Counts by state, without scanning.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counts(&mut self) -> Result<Counts, StoreError>;
+
+    /// Counts by state for each value of `by`, most jobs first, then by name; jobs without a value are under `-`.
+    /// For [`Dimension::Reason`] only finished jobs count.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError>;
+
+    /// Jobs that match `filter` after row `after`, by row, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn list(
+        &mut self,
+        filter: &Filter,
+        after: Option<JobRow>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
+
+    /// One job and the story of its attempts, oldest first; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError>;
+
+    /// Puts back up to `limit` finished jobs that match, lowest row first, with a fresh allowance of attempts and no
+    /// losses; checkpoints are kept, the total of attempts too. With `dry_run` nothing changes. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn retry_failed(
+        &mut self,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<u64, StoreError>;
+
+    /// Deletes up to `limit` finished jobs last changed before `before`, lowest row first, and keeps their ids' hashes unless
+    /// `forget`. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError>;
+}

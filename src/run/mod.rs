@@ -1,0 +1,3 @@
+//! Runs a queue.
+
+pub mod event;
