@@ -110,6 +110,25 @@ impl Suspicion {
             _ => Suspicion::OneAtATime,
         }
     }
+
+    /// The most losses a job may have and still be started this carefully.
+    #[must_use]
+    pub fn max_losses(self, max_job_losses: u32) -> u32 {
+        if self == Suspicion::Alone {
+            return u32::MAX;
+        }
+        (0..3).rev().find(|n| Suspicion::of(*n, max_job_losses) <= self).unwrap_or(0)
+    }
+
+    /// The next more careful way; [`Suspicion::Alone`] is the last.
+    #[must_use]
+    pub fn more(self) -> Suspicion {
+        match self {
+            Suspicion::None => Suspicion::FreeWorker,
+            Suspicion::FreeWorker => Suspicion::OneAtATime,
+            Suspicion::OneAtATime | Suspicion::Alone => Suspicion::Alone,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +154,22 @@ mod tests {
         for max in 1..10 {
             for losses in 0..20 {
                 assert!(Suspicion::of(losses, max) <= Suspicion::of(losses + 1, max));
+            }
+        }
+    }
+
+    #[test]
+    fn max_losses_is_the_inverse_of_suspicion() {
+        for max in 1..8 {
+            let mut level = Suspicion::None;
+            loop {
+                let most = level.max_losses(max);
+                assert!(Suspicion::of(most, max) <= level);
+                if level == Suspicion::Alone {
+                    break;
+                }
+                assert!(Suspicion::of(most + 1, max) > level, "{level:?} of {max}");
+                level = level.more();
             }
         }
     }

@@ -93,8 +93,8 @@ pub struct Want {
     pub lane: LaneId,
     /// At most so many.
     pub count: usize,
-    /// Skip jobs that were held in an owner's death: there is no worker free to watch them alone.
-    pub unsuspected_only: bool,
+    /// Skip jobs that were held in more owner deaths than this (see [`crate::job::Suspicion`]).
+    pub max_losses: u32,
 }
 
 /// A finished attempt, to be written if its token still holds.

@@ -176,4 +176,8 @@ pub trait Listener: Send + Sync {
     fn wants_jobs(&self) -> bool {
         true
     }
+    /// Whether it wants [`Event::Progress`]; a run without such a listener does not make them.
+    fn wants_progress(&self) -> bool {
+        true
+    }
 }

@@ -1,0 +1,411 @@
+//! Which leased job may start next, and what to lease so that no permit idles. Pure.
+//!
+//! The frontier knows the lanes that have ready jobs, the jobs that were leased and wait for a permit
+//! (*held*), and which lanes wait for which key. It must never do I/O, ask the time, or look at a job
+//! that cannot start: a lane that was refused is parked until its key is freed or its time has come,
+//! so a million jobs for one full host cost nobody anything.
+//!
+//! ```text
+//!   ready_lanes --offer--> hungry --wants--> (store leases) --hold--> runnable --next--> (job, permit)
+//!                             ^                                          | refused
+//!                             +------------ freed(key), tick(now) <-- parked
+//! ```
+//!
+//! Priorities are strict among jobs that may start; lanes of one priority take turns; inside a lane and
+//! priority the oldest row goes first. A lane with jobs running is leased up to its `max_concurrent`
+//! ahead, so that a permit passes to the next job without waiting for a transaction.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority};
+use crate::limit::{Gate, Permit, Wait, WaitReason};
+use crate::queue::store::{ReadyLane, Want};
+
+/// The most lanes kept in memory, whatever the number of hosts in the queue (invariant 10).
+pub const MAX_LANES: usize = 4_096;
+
+const LEVELS: usize = Priority::ALL.len();
+type ByPriority<T> = [T; LEVELS];
+
+/// How much a round of [`Frontier::wants`] may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appetite {
+    /// Jobs that could start now, were they leased.
+    pub room: usize,
+    /// Whether lanes in service may be leased ahead.
+    pub lease_ahead: bool,
+    /// Skip jobs held in more owner deaths than this.
+    pub max_losses: u32,
+}
+
+/// A held lane, for people: what waits there and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The key it waits for.
+    pub on: LimitKey,
+    /// Jobs held here for it.
+    pub held: usize,
+    /// Why.
+    pub reason: WaitReason,
+    /// Until when, where known.
+    pub until: Option<Mono>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Frontier {
+    lanes: HashMap<LaneId, LaneState>,
+    /// Lanes with held jobs that nobody has refused yet.
+    runnable: ByPriority<VecDeque<LaneId>>,
+    /// Lanes whose jobs in the store are wanted as soon as there is room.
+    hungry: ByPriority<VecDeque<LaneId>>,
+    /// Lanes that started a job since the last round: wanted ahead, room or not.
+    served: ByPriority<VecDeque<LaneId>>,
+    parked_on: HashMap<LimitKey, Vec<LaneId>>,
+    parked_until: BinaryHeap<Reverse<(Mono, LaneId)>>,
+    held: usize,
+}
+
+struct LaneState {
+    lane: Arc<Lane>,
+    held: ByPriority<VecDeque<Leased>>,
+    in_store: ByPriority<bool>,
+    in_runnable: ByPriority<bool>,
+    in_hungry: ByPriority<bool>,
+    in_served: ByPriority<bool>,
+    parked: Option<Wait>,
+    running: usize,
+}
+
+impl LaneState {
+    fn new(lane: Arc<Lane>) -> LaneState {
+        LaneState {
+            lane,
+            held: Default::default(),
+            in_store: Default::default(),
+            in_runnable: Default::default(),
+            in_hungry: Default::default(),
+            in_served: Default::default(),
+            parked: None,
+            running: 0,
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.held.iter().map(VecDeque::len).sum()
+    }
+
+    fn is_forgettable(&self) -> bool {
+        self.running == 0
+            && self.parked.is_none()
+            && !self.in_store.contains(&true)
+            && self.held.iter().all(VecDeque::is_empty)
+    }
+}
+
+fn level(priority: Priority) -> usize {
+    usize::from(priority.level())
+}
+
+impl Frontier {
+    /// A frontier that knows of nothing.
+    #[must_use]
+    pub fn new() -> Frontier {
+        Frontier::default()
+    }
+
+    /// Jobs leased and waiting for a permit.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Lanes known.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether there is room for more lanes.
+    #[must_use]
+    pub fn has_room_for_lanes(&self) -> bool {
+        self.lanes.len() < MAX_LANES
+    }
+
+    /// A lane has ready jobs of that priority. Ignored (`false`) when [`MAX_LANES`] others are known: it will be offered
+    /// again when some of them are done.
+    pub fn offer(&mut self, ready: &ReadyLane) -> bool {
+        let id = ready.lane.id;
+        if !self.lanes.contains_key(&id) {
+            if !self.has_room_for_lanes() && !self.forget_one_below(ready.priority) {
+                return false;
+            }
+            self.lanes.insert(id, LaneState::new(Arc::clone(&ready.lane)));
+        }
+        if let Some(state) = self.lanes.get_mut(&id) {
+            state.in_store[level(ready.priority)] = true;
+        }
+        self.wake(id);
+        true
+    }
+
+    /// Takes in a job that was leased.
+    pub fn hold(&mut self, job: Leased) {
+        let id = job.lane.id;
+        let at = level(job.priority);
+        let lane = Arc::clone(&job.lane);
+        let state = self.lanes.entry(id).or_insert_with(|| LaneState::new(lane));
+        let queue = &mut state.held[at];
+        let place = queue.partition_point(|other| other.token.job < job.token.job);
+        queue.insert(place, job);
+        self.held += 1;
+        self.wake(id);
+    }
+
+    /// The most urgent held job that gets a permit at `now`, with the permit.
+    pub fn next(&mut self, gate: &Gate, now: Mono) -> Option<(Leased, Permit)> {
+        for at in 0..LEVELS {
+            while let Some(id) = self.runnable[at].pop_front() {
+                let Some(state) = self.lanes.get_mut(&id) else { continue };
+                state.in_runnable[at] = false;
+                if state.parked.is_some() || state.held[at].is_empty() {
+                    continue;
+                }
+                match gate.try_admit(&state.lane.key, now) {
+                    Err(wait) => self.park(id, wait),
+                    Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, id: LaneId, at: usize) -> Option<Leased> {
+        let state = self.lanes.get_mut(&id)?;
+        let job = state.held[at].pop_front()?;
+        state.running += 1;
+        self.held -= 1;
+        for (wanted, store) in state.in_store.iter().enumerate() {
+            if *store && !state.in_served[wanted] {
+                state.in_served[wanted] = true;
+                self.served[wanted].push_back(id);
+            }
+        }
+        self.wake(id);
+        Some(job)
+    }
+
+    /// A job of that lane that [`Frontier::next`] gave out is over, or was taken back unstarted.
+    pub fn finished(&mut self, id: LaneId) {
+        if let Some(state) = self.lanes.get_mut(&id) {
+            state.running = state.running.saturating_sub(1);
+            if state.is_forgettable() {
+                self.lanes.remove(&id);
+            } else {
+                self.wake(id);
+            }
+        }
+    }
+
+    /// A permit of that key came back: whoever waited for it may ask again.
+    pub fn freed(&mut self, key: &LimitKey) {
+        for id in self.parked_on.remove(key).unwrap_or_default() {
+            self.unpark(id);
+        }
+    }
+
+    /// Time has come to `now`: whoever waited for it may ask again.
+    pub fn tick(&mut self, now: Mono) {
+        while let Some(Reverse((until, id))) = self.parked_until.peek().copied() {
+            if until > now {
+                return;
+            }
+            self.parked_until.pop();
+            self.unpark(id);
+        }
+    }
+
+    /// When [`Frontier::tick`] has something to do next.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Mono> {
+        self.parked_until.peek().map(|Reverse((until, _))| *until)
+    }
+
+    /// What to lease now, most urgent first.
+    pub fn wants(&mut self, gate: &Gate, now: Mono, appetite: Appetite) -> Vec<Want> {
+        let mut wants = Vec::new();
+        let mut room = appetite.room;
+        for at in 0..LEVELS {
+            if appetite.lease_ahead {
+                self.want_ahead(gate, at, appetite.max_losses, &mut wants);
+            }
+            self.want_now(gate, now, at, &mut room, appetite.max_losses, &mut wants);
+        }
+        wants
+    }
+
+    /// Lanes in service get up to `max_concurrent` held jobs.
+    fn want_ahead(&mut self, gate: &Gate, at: usize, max_losses: u32, wants: &mut Vec<Want>) {
+        while let Some(id) = self.served[at].pop_front() {
+            let Some(state) = self.lanes.get_mut(&id) else { continue };
+            state.in_served[at] = false;
+            if !state.in_store[at] || state.running == 0 {
+                continue;
+            }
+            let Some(limit) = gate.max_concurrent(&state.lane.key) else { continue };
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let count = limit.saturating_sub(state.held());
+            if count > 0 {
+                wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
+            }
+        }
+    }
+
+    /// Lanes that could start more than they hold share the room, in turns.
+    fn want_now(
+        &mut self,
+        gate: &Gate,
+        now: Mono,
+        at: usize,
+        room: &mut usize,
+        max_losses: u32,
+        wants: &mut Vec<Want>,
+    ) {
+        for _ in 0..self.hungry[at].len() {
+            if *room == 0 {
+                return;
+            }
+            let Some(id) = self.hungry[at].pop_front() else { return };
+            let Some(state) = self.lanes.get_mut(&id) else { continue };
+            state.in_hungry[at] = false;
+            if !state.in_store[at] || state.parked.is_some() {
+                continue;
+            }
+            let held = state.held();
+            let free = gate.free(&state.lane.key, now);
+            let startable = free.map_or(*room, |n| {
+                usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(held)
+            });
+            let count = startable.min(*room);
+            if count > 0 {
+                *room -= count;
+                wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
+                state.in_hungry[at] = true;
+                self.hungry[at].push_back(id);
+            } else if held == 0 {
+                self.park_if_refused(gate, now, id);
+            }
+        }
+    }
+
+    /// Asks for a permit only to be called back when there is one.
+    fn park_if_refused(&mut self, gate: &Gate, now: Mono, id: LaneId) {
+        let Some(state) = self.lanes.get(&id) else { return };
+        match gate.try_admit(&state.lane.key, now) {
+            Err(wait) => self.park(id, wait),
+            Ok(permit) => {
+                permit.refund();
+                self.wake(id);
+            }
+        }
+    }
+
+    /// What became of a want: whether its lane has nothing more ready at that priority.
+    pub fn answered(&mut self, want: &Want, dry: bool) {
+        let at = level(want.priority);
+        if let Some(state) = self.lanes.get_mut(&want.lane)
+            && dry
+        {
+            state.in_store[at] = false;
+            if state.is_forgettable() {
+                self.lanes.remove(&want.lane);
+            }
+        }
+    }
+
+    /// Gives up every held job, for handing back. What is in the store must be offered again.
+    pub fn take_held(&mut self) -> Vec<Leased> {
+        let mut jobs = Vec::with_capacity(self.held);
+        for state in self.lanes.values_mut() {
+            jobs.extend(state.held.iter_mut().flat_map(std::mem::take));
+        }
+        self.held = 0;
+        self.lanes.retain(|_, state| !state.is_forgettable());
+        jobs
+    }
+
+    /// The parked lanes that hold jobs, most jobs first, at most `most`.
+    #[must_use]
+    pub fn parked(&self, most: usize) -> Vec<Parked> {
+        let mut all: Vec<Parked> = self
+            .lanes
+            .values()
+            .filter_map(|state| {
+                let wait = state.parked.as_ref()?;
+                Some(Parked {
+                    on: wait.on.clone(),
+                    held: state.held(),
+                    reason: wait.reason.clone(),
+                    until: wait.until,
+                })
+            })
+            .collect();
+        all.sort_by_key(|parked| Reverse(parked.held));
+        all.truncate(most);
+        all
+    }
+
+    fn park(&mut self, id: LaneId, wait: Wait) {
+        let Some(state) = self.lanes.get_mut(&id) else { return };
+        match wait.until {
+            Some(until) => self.parked_until.push(Reverse((until, id))),
+            None => self.parked_on.entry(wait.on.clone()).or_default().push(id),
+        }
+        state.parked = Some(wait);
+    }
+
+    fn unpark(&mut self, id: LaneId) {
+        if let Some(state) = self.lanes.get_mut(&id) {
+            state.parked = None;
+            if state.is_forgettable() {
+                self.lanes.remove(&id);
+            } else {
+                self.wake(id);
+            }
+        }
+    }
+
+    /// Puts a lane in every line it belongs in, unless it is parked.
+    fn wake(&mut self, id: LaneId) {
+        let Some(state) = self.lanes.get_mut(&id) else { return };
+        if state.parked.is_some() {
+            return;
+        }
+        for at in 0..LEVELS {
+            if !state.held[at].is_empty() && !state.in_runnable[at] {
+                state.in_runnable[at] = true;
+                self.runnable[at].push_back(id);
+            }
+            if state.in_store[at] && !state.in_hungry[at] {
+                state.in_hungry[at] = true;
+                self.hungry[at].push_back(id);
+            }
+        }
+    }
+
+    /// Forgets one lane that has nothing here and only jobs less urgent than `priority` in the store.
+    fn forget_one_below(&mut self, priority: Priority) -> bool {
+        let spare = self.lanes.iter().find(|(_, state)| {
+            state.running == 0
+                && state.parked.is_none()
+                && state.held() == 0
+                && !state.in_store[..=level(priority)].contains(&true)
+        });
+        match spare.map(|(id, _)| *id) {
+            Some(id) => self.lanes.remove(&id).is_some(),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The heartbeat thread: one row per process, on its own connection; and the ear for the bell.
+//!
+//! It must never touch a job or a lease itself except through [`Store::recover`]. It waits for the bell
+//! (another process made work available), for the end of the run, and for its next beat, in one `poll`.
+
+use std::io::PipeReader;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::worker::{Message, Shared};
+use crate::job::Mono;
+use crate::queue::store::{Beat, Owner, RecoverTerms, Store, StoreError};
+
+/// How often dead owners are looked for: their locks are probed, which costs microseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When to beat and when to judge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) heartbeat: Duration,
+    pub(super) lease_ttl_ms: u64,
+    pub(super) max_job_losses: u32,
+}
+
+/// The body of the heartbeat thread. Ends when the other end of `over` is closed.
+pub(super) fn beat(mut store: Box<dyn Store>, shared: &Shared, terms: Terms, over: &PipeReader) {
+    let mut owner = Arc::clone(&shared.owner.read());
+    let mut bell = store.bell(&owner).ok().flatten();
+    let mut next_beat = shared.clock.mono().plus(terms.heartbeat);
+    let mut next_look = shared.clock.mono().plus(LOOK_EVERY);
+    loop {
+        let now = shared.clock.mono();
+        let timeout = next_beat.min(next_look).since(now);
+        match wait(bell.as_ref(), over.as_fd(), timeout) {
+            Heard::Over => return,
+            Heard::Bell => {
+                send(&shared.inbox, Message::Bell);
+            }
+            Heard::Nothing => {}
+        }
+        let now = shared.clock.mono();
+        let current = Arc::clone(&shared.owner.read());
+        if current != owner {
+            owner = current;
+            bell = store.bell(&owner).ok().flatten();
+        }
+        if now >= next_look {
+            next_look = now.plus(LOOK_EVERY);
+            look(&mut *store, shared, &owner, terms, now);
+        }
+        if now >= next_beat {
+            next_beat = now.plus(terms.heartbeat);
+            match store.beat(&owner) {
+                Ok(Beat::Alive) => send(&shared.inbox, Message::Beat),
+                Ok(Beat::Lost) => send(&shared.inbox, Message::OwnerLost),
+                Err(error) => trouble(&shared.inbox, &error, terms.heartbeat),
+            }
+        }
+    }
+}
+
+fn look(store: &mut dyn Store, shared: &Shared, owner: &Owner, terms: Terms, mono: Mono) {
+    let recover = RecoverTerms {
+        now: shared.clock.wall(),
+        mono,
+        lease_ttl_ms: terms.lease_ttl_ms,
+        max_job_losses: terms.max_job_losses,
+    };
+    match store.recover(Some(owner), recover) {
+        Ok(recovered) if recovered.owners.is_empty() => {}
+        Ok(recovered) => send(&shared.inbox, Message::Recovered(recovered)),
+        Err(error) => trouble(&shared.inbox, &error, LOOK_EVERY),
+    }
+}
+
+fn trouble(inbox: &Sender<Message>, error: &StoreError, again_in: Duration) {
+    send(inbox, Message::HeartbeatTrouble { message: error.to_string(), again_in });
+}
+
+fn send(inbox: &Sender<Message>, message: Message) {
+    // A dispatcher that is gone closes `over` next.
+    let _ = inbox.send(message);
+}
+
+enum Heard {
+    Over,
+    Bell,
+    Nothing,
+}
+
+fn wait(bell: Option<&OwnedFd>, over: BorrowedFd<'_>, timeout: Duration) -> Heard {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    let mut fds = vec![PollFd::from_borrowed_fd(over, PollFlags::IN)];
+    fds.extend(bell.map(|bell| PollFd::new(bell, PollFlags::IN)));
+    // An interrupted or failed wait is a wait that heard nothing: the times are checked anyway.
+    let _ = poll(&mut fds, Some(&timeout));
+    let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+    if ready(fds.first()) {
+        return Heard::Over;
+    }
+    if !ready(fds.get(1)) {
+        return Heard::Nothing;
+    }
+    if let Some(bell) = bell {
+        let mut rings = [0; 64];
+        // Non-blocking: reads what rang so far, so that many rings make one look.
+        while matches!(rustix::io::read(bell, &mut rings), Ok(n) if n == rings.len()) {}
+    }
+    Heard::Bell
+}
