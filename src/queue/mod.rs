@@ -1,3 +1,4 @@
 //! The work queue.
 
+pub mod memory;
 pub mod store;

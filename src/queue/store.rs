@@ -13,8 +13,13 @@
 //!   finished done, skipped or error
 //! ```
 //!
+//! A delayed job stays delayed until a turn finds its time come, and a job once ready stays ready when the
+//! clock steps back. Rows only grow and are never used again, not even after a prune: a token of a pruned
+//! job can never match another one's lease. A job that is put back keeps its row, and so its place in line.
+//!
 //! `Store` handles are not shared: each thread that talks to a store has one of its own ([`Store::fork`]).
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,9 +47,11 @@ pub enum OnDuplicate {
     #[default]
     Skip,
     /// Replace payload, priority, key, run_at and policies of a job that has not started (queued,
-    /// attempts and losses 0).
+    /// attempts and losses 0); its kind and tags too: all but its id, row and `enqueued_at`. A checkpoint was
+    /// learned about the payload replaced and goes with it.
     Update,
-    /// As update, and also run a finished one again, with a fresh allowance of attempts.
+    /// As update, and also run a finished one again, with a fresh allowance of attempts and no losses. Its
+    /// reason, message, detail and `elapsed_ms` are cleared, its story and the total of attempts stay.
     Requeue,
 }
 
@@ -55,7 +62,7 @@ pub enum Inserted {
     New,
     /// The id was there; nothing changed.
     Duplicate,
-    /// The id was pruned earlier; nothing changed.
+    /// The id was pruned earlier; nothing changed, whatever was to be done with duplicates.
     Pruned,
     /// The id was there and its queued job was replaced.
     Updated,
@@ -121,7 +128,8 @@ pub struct Turn<'a> {
     pub settle: &'a [Settlement],
     /// What to lease, in this order.
     pub lease: &'a [Want],
-    /// No more leases once the payloads leased in this turn exceed so many bytes (at least one is made).
+    /// No more leases once the payloads leased in this turn exceed so many bytes (at least one is made):
+    /// the lease that crosses the bound is the last.
     pub max_payload_bytes: usize,
 }
 
@@ -141,15 +149,18 @@ pub struct TurnReport {
     pub settled: Vec<Settled>,
     /// The leases made, in the order of the wants.
     pub leased: Vec<Leased>,
-    /// Per want, whether its lane has nothing more ready (skipped suspects count as more).
+    /// Per want, whether its lane has nothing more ready at that priority once the want is served (skipped
+    /// suspects count as more). May be `false` of an empty lane where `max_payload_bytes` ended the leasing.
     pub dry: Vec<bool>,
-    /// Lanes that jobs became ready in: settled back at once, or their time came.
+    /// Lanes that jobs became ready in: settled back at once, or their time came. Each once, in any order;
+    /// also those whose jobs this same turn leased.
     pub ready: Vec<ReadyLane>,
-    /// The earliest time at which a delayed job becomes ready, and why it waits.
+    /// The earliest time at which a job that is still delayed after this turn becomes ready.
     pub next_due: Option<WallMs>,
-    /// Whether delayed jobs were left over that are due already (a turn makes due a bounded number).
+    /// Whether delayed jobs were left over that are due already (a turn makes due a bounded number, of each
+    /// class the earliest first).
     pub more_due: bool,
-    /// The owner was no longer registered: nothing was leased, and settlements were all lost.
+    /// The owner was no longer registered: nothing was leased or made due, and settlements were all lost.
     pub owner_lost: bool,
 }
 
@@ -158,11 +169,11 @@ pub struct TurnReport {
 pub struct Remaining {
     /// Some job is ready of a kind in the list asked about.
     pub ready: bool,
-    /// Some job is ready only of other kinds.
+    /// Some job is ready of a kind that is not in the list.
     pub ready_of_other_kinds: bool,
-    /// Some job waits for its retry or deferral.
+    /// Some job of any kind is delayed until its retry or the end of its deferral.
     pub delayed_retry: bool,
-    /// Some job waits for its own `run_at`.
+    /// Some job of any kind is delayed until its own `run_at`.
     pub delayed_run_at: bool,
     /// Leases held by this owner.
     pub leased_here: u64,
@@ -173,7 +184,7 @@ pub struct Remaining {
 /// What taking over from dead owners did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// The ids of the owners found dead or silent.
+    /// The ids of the owners found dead or silent, in any order; also of those that held nothing.
     pub owners: Vec<Box<str>>,
     /// Jobs that are queued again, each with one more loss.
     pub requeued: u64,
@@ -190,9 +201,10 @@ pub struct RecoverTerms {
     pub now: WallMs,
     /// The observer's own monotonic time.
     pub mono: Mono,
-    /// An owner whose counter this handle has seen unchanged for so long is dead, lock or no lock.
+    /// An owner whose counter this handle has seen unchanged for so long is dead, lock or no lock. The
+    /// handle looks when [`Store::recover`] is called; a fork has seen nothing yet.
     pub lease_ttl_ms: u64,
-    /// So many deaths end a job.
+    /// So many deaths end a job: the death that brings its losses to this number does.
     pub max_job_losses: u32,
 }
 
@@ -249,7 +261,7 @@ pub enum Dimension {
 pub struct Filter {
     /// In this state.
     pub state: Option<State>,
-    /// With this reason (finished ones, or the last failure of a queued one).
+    /// With this reason, as [`JobView::reason`] has it (finished ones, or the last failure of others).
     pub reason: Option<Reason>,
     /// Under a key with this host.
     pub host: Option<Box<str>>,
@@ -278,17 +290,18 @@ pub struct JobView {
     pub attempts_total: u32,
     /// Owner deaths it was held in.
     pub losses: u32,
-    /// Why it ended so, or why its last attempt failed.
+    /// Why it ended so, or why its last attempt failed. Kept while leased, deferred, handed back or lost.
     pub reason: Option<Reason>,
     /// One sentence about that.
     pub message: String,
     /// When it was enqueued.
     pub enqueued_at: WallMs,
-    /// When it was last changed (finished, put back).
+    /// When it was last changed (enqueued, updated, settled, lost, put back). A lease and a hand-back leave
+    /// it as it was.
     pub changed_at: WallMs,
-    /// Not before (queued and delayed only).
+    /// Not before (delayed only: `None` once it is ready).
     pub not_before: Option<WallMs>,
-    /// How long the last attempt ran, in milliseconds, where one was made.
+    /// How long the last attempt that counted ran, in milliseconds, where one was made.
     pub elapsed_ms: Option<u64>,
     /// Its own bound on attempts.
     pub max_attempts: Option<u32>,
@@ -309,15 +322,16 @@ pub struct JobView {
 pub struct AttemptView {
     /// The epoch of its lease.
     pub epoch: Epoch,
-    /// `retry`, `error`, `skipped`, `lost`, `crashed`, `deferred`: what it came to. (`done` when its job failed before.)
+    /// `retry`, `error`, `skipped`, `lost`, `crashed`, `deferred`: what it came to. (`done` when it was not its
+    /// job's first: `attempts_total` is above 1 or losses were counted.) Hand-backs are not told.
     pub outcome: Box<str>,
     /// Why.
     pub reason: Option<Reason>,
     /// One sentence.
     pub message: String,
-    /// When it started.
+    /// When it started; for `lost` and `crashed`, when that was found.
     pub started_at: WallMs,
-    /// How long it ran, in milliseconds.
+    /// How long it ran, in milliseconds; 0 for `lost` and `crashed`.
     pub elapsed_ms: u64,
 }
 
@@ -335,7 +349,8 @@ pub struct Page {
 pub struct RetryFilter {
     /// Tried fewer than so many times in all.
     pub max_attempts: Option<u32>,
-    /// With this reason. A skip reason selects skipped jobs; without, only jobs in error are taken.
+    /// With this reason. A skip reason selects skipped jobs; without, only jobs in error are taken. A reason of
+    /// done jobs selects none.
     pub reason: Option<Reason>,
     /// Under a key with this host.
     pub host: Option<Box<str>>,
@@ -452,14 +467,17 @@ pub trait Store: Send {
     fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError>;
 
     /// Marks the owner as ending in good order: leases it still holds are handed back uncounted once it is
-    /// seen dead. Its row and files go when it holds no lease.
+    /// seen dead. Its row and files go when it holds no lease: now, or in the [`Store::recover`] that frees
+    /// the last. The owner's last word: it settles and leases nothing after it. Of an owner that is not
+    /// registered any more it changes nothing.
     ///
     /// # Errors
     /// [`StoreError`]; the owner stays as it was.
     fn retire(&mut self, owner: &Owner, now: WallMs) -> Result<(), StoreError>;
 
     /// Finds dead owners and frees what they held: ends their process groups first, then gives the attempts
-    /// back, counts the losses, and ends jobs lost `max_job_losses` times. Epochs rise. `me` is never judged.
+    /// back, counts the losses, and ends jobs lost `max_job_losses` times (reason `crashed`; no detail; the
+    /// checkpoint is kept). Those queued again are ready at once. Epochs rise. `me` is never judged.
     ///
     /// # Errors
     /// [`StoreError`]; what was freed before the error stays freed.
@@ -468,8 +486,10 @@ pub trait Store: Send {
 
     /// One turn of a dispatcher. See [`Turn`].
     ///
+    /// A checkpoint is removed when its job ends done or skipped and kept when it ends in error.
+    ///
     /// # Errors
-    /// [`StoreError`]; nothing was settled and nothing leased, and the same turn may be tried again.
+    /// [`StoreError`], [`StoreError::CheckpointTooLarge`] among them whatever the token; nothing was settled and nothing leased, and the same turn may be tried again.
     fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError>;
 
     /// Lanes with ready jobs after `after`, ordered by (priority, lane id), at most `limit`, of those `kinds` only.
@@ -495,8 +515,8 @@ pub trait Store: Send {
     /// [`StoreError`].
     fn counts(&mut self) -> Result<Counts, StoreError>;
 
-    /// Counts by state for each value of `by`, most jobs first, then by name; jobs without a value are under `-`.
-    /// For [`Dimension::Reason`] only finished jobs count.
+    /// Counts by state for each value of `by` that some job has now, most jobs first, then by name; jobs without a
+    /// value are under `-`. For [`Dimension::Reason`] only finished jobs count.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -520,7 +540,9 @@ pub trait Store: Send {
     fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError>;
 
     /// Puts back up to `limit` finished jobs that match, lowest row first, with a fresh allowance of attempts and no
-    /// losses; checkpoints are kept, the total of attempts too. With `dry_run` nothing changes. Returns how many.
+    /// losses; checkpoints are kept, the total of attempts too. They are ready at once, in the lane they were in
+    /// last, and their reason, message, detail and `elapsed_ms` are cleared. With `dry_run` nothing changes.
+    /// Returns how many.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -538,4 +560,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError>;
+
+    /// A descriptor, non-blocking, that becomes readable when somebody else made work available: enqueued or put back
+    /// jobs (delayed ones too), settled some back, made some due, freed a dead owner's. Readable without cause, and after this
+    /// owner's own doing, is allowed; read it empty and take a turn. `None` where the store has no such thing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the process has no descriptors left, or the owner's files are gone.
+    fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError>;
 }
