@@ -17,12 +17,12 @@ use crossbeam_channel::{Receiver, Sender};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::RunOptions;
 use super::event::{Busy, Event, Progress, Settled as SettledEvent, StopPhase};
 use super::frontier::{Appetite, Frontier};
 use super::report::{RunError, RunReport, Tally};
 use super::stop::{StopCause, StopRequest};
 use super::worker::{Assigned, Finished, Message, Shared, Slot};
-use super::RunOptions;
 use crate::handler::CancelReason;
 use crate::job::{
     Change, ErrorReason, FinalState, Kind, Leased, MAX_CHECKPOINT_BYTES, Mono, Note, Outcome,
@@ -398,6 +398,7 @@ impl Dispatcher {
         self.next_due = report.next_due;
         self.more_due = report.more_due;
         let mut missed = false;
+        let more_ready = !report.ready.is_empty();
         for lane in &report.ready {
             missed |= !self.frontier.offer(lane);
         }
@@ -424,7 +425,7 @@ impl Dispatcher {
         if missed {
             self.rescan();
         }
-        leased > 0 || self.more_due || short || self.tally.owner_lost
+        leased > 0 || more_ready || self.more_due || short || self.tally.owner_lost
     }
 
     /// How careful the next turn must be: as careful as the jobs that are left demand.
@@ -457,9 +458,9 @@ impl Dispatcher {
             };
             self.tally.count(settlement, state);
             if wants_jobs {
-                self.shared.listener.on(&Event::JobSettled(settled_event(
-                    settlement, origin, state,
-                )));
+                self.shared
+                    .listener
+                    .on(&Event::JobSettled(settled_event(settlement, origin, state)));
             }
         }
         // The vectors are as long as a busy turn needs: keep them.
@@ -585,9 +586,7 @@ impl Dispatcher {
         let stuck = std::mem::replace(&mut self.slots[at], Arc::clone(&slot));
         self.busy -= 1;
         self.replacements.push(slot);
-        self.shared
-            .listener
-            .on(&Event::WorkerReplaced { stuck: stuck.index, replacement: index });
+        self.shared.listener.on(&Event::WorkerReplaced { stuck: stuck.index, replacement: index });
     }
 
     fn cancel_all(&self, reason: CancelReason, now: Mono) {
@@ -652,9 +651,8 @@ impl Dispatcher {
     }
 
     fn check_phase(&mut self, now: Mono) {
-        let expired = |limit: Option<Duration>| {
-            limit.is_some_and(|limit| now.since(self.began) >= limit)
-        };
+        let expired =
+            |limit: Option<Duration>| limit.is_some_and(|limit| now.since(self.began) >= limit);
         match self.phase {
             Phase::Running if expired(self.options.max_runtime) => {
                 self.begin_stop(StopRequest { cause: StopCause::MaxRuntime, now: false });
@@ -668,8 +666,7 @@ impl Dispatcher {
 
     /// Whether the run is over: stopped and quiet, or drained.
     fn is_over(&mut self, now: Mono) -> Result<bool, RunError> {
-        let quiet =
-            self.in_flight == 0 && self.settlements.is_empty() && self.frontier.held() == 0;
+        let quiet = self.in_flight == 0 && self.settlements.is_empty() && self.frontier.held() == 0;
         match self.phase {
             Phase::Cancelling { until } if now >= until => return Ok(self.settlements.is_empty()),
             Phase::Draining { .. } | Phase::Cancelling { .. } => return Ok(quiet),
@@ -780,9 +777,9 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
     let (note, checkpoint) = match outcome {
         Outcome::Retry { note, checkpoint, .. } => (note, checkpoint),
         Outcome::Defer { checkpoint, .. } => (Note::default(), checkpoint),
-        Outcome::Fail { note, .. }
-        | Outcome::Done { note, .. }
-        | Outcome::Skipped { note, .. } => (note, None),
+        Outcome::Fail { note, .. } | Outcome::Done { note, .. } | Outcome::Skipped { note, .. } => {
+            (note, None)
+        }
     };
     let message = format!("cancelled after its timeout of {} s", timeout.as_secs());
     Outcome::Retry {

@@ -285,9 +285,8 @@ impl Frontier {
             }
             let held = state.held();
             let free = gate.free(&state.lane.key, now);
-            let startable = free.map_or(*room, |n| {
-                usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(held)
-            });
+            let startable = free
+                .map_or(*room, |n| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(held));
             let count = startable.min(*room);
             if count > 0 {
                 *room -= count;

@@ -243,11 +243,7 @@ impl Runner {
 }
 
 /// Frees what dead owners held, before the first lease.
-fn take_over(
-    store: &mut dyn Store,
-    shared: &Shared,
-    options: &RunOptions,
-) -> Result<(), RunError> {
+fn take_over(store: &mut dyn Store, shared: &Shared, options: &RunOptions) -> Result<(), RunError> {
     let owner = Arc::clone(&shared.owner.read());
     let terms = RecoverTerms {
         now: shared.clock.wall(),
@@ -389,3 +385,6 @@ impl Threads {
 fn cannot_start(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::Thread { what, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,12 +127,8 @@ fn attempt(
     let started = shared.clock.mono();
     let started_at = shared.clock.wall();
     let deadline = started.plus(timeout);
-    *slot.current.lock() = Some(Current {
-        job: Arc::clone(&job),
-        deadline,
-        cancelled_at: None,
-        abandoned: false,
-    });
+    *slot.current.lock() =
+        Some(Current { job: Arc::clone(&job), deadline, cancelled_at: None, abandoned: false });
     let ran = run_handler(shared, slot, &job, permit, (started, started_at, deadline));
     // Under the slot's lock: nobody can cancel this attempt any more, and nobody the next one by mistake.
     let (cancelled, abandoned) = {

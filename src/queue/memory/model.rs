@@ -324,7 +324,7 @@ impl Model {
                 payload_bytes += leased.as_ref().map_or(0, |leased| leased.payload.len());
                 report.leased.extend(leased);
             }
-            let suspects_too = Want { unsuspected_only: false, ..*want };
+            let suspects_too = Want { max_losses: u32::MAX, ..*want };
             let dry = self.ready_in(&suspects_too).next().is_none();
             report.dry.push(dry);
         }
@@ -334,11 +334,9 @@ impl Model {
     fn ready_in(&self, want: &Want) -> impl Iterator<Item = JobRow> {
         let from = (want.priority, want.lane, JobRow(i64::MIN));
         let to = (want.priority, want.lane, JobRow(i64::MAX));
-        let unsuspected = |row: &JobRow| self.jobs.get(row).is_some_and(|job| job.losses == 0);
-        self.ready
-            .range(from..=to)
-            .map(|(_, _, row)| *row)
-            .filter(move |row| !want.unsuspected_only || unsuspected(row))
+        let bearable =
+            |row: &JobRow| self.jobs.get(row).is_some_and(|job| job.losses <= want.max_losses);
+        self.ready.range(from..=to).map(|(_, _, row)| *row).filter(bearable)
     }
 }
 
