@@ -101,6 +101,8 @@ pub(super) struct Dispatcher {
     busy: usize,
     care: Suspicion,
     turns_since_care: u32,
+    /// Looking for suspects beside a backlog of others, lest they wait for its end.
+    searching: bool,
     /// Leased under [`Suspicion::OneAtATime`] or more carefully, and not over.
     wary_in_flight: usize,
 
@@ -160,6 +162,7 @@ impl Dispatcher {
             busy: 0,
             care: Suspicion::FreeWorker,
             turns_since_care: 0,
+            searching: false,
             wary_in_flight: 0,
             cursor: None,
             scanned: false,
@@ -270,17 +273,15 @@ impl Dispatcher {
     /// [`RunError`] when the store cannot be used and patience is over; everything leased has been cancelled.
     pub(super) fn advance(&mut self) -> Result<Next, RunError> {
         let now = self.shared.clock.mono();
-        if self.tally.owner_lost {
+        let waiting = self.retry_turn_at.is_some_and(|at| now < at);
+        if self.tally.owner_lost && !waiting {
             self.renew_owner()?;
         }
         self.frontier.tick(now);
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
-        let again = match self.retry_turn_at {
-            Some(at) if now < at => false,
-            _ => self.turn(now)?,
-        };
+        let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
         self.show_progress(now, false);
         if again {
             return Ok(Next::Again);
@@ -406,13 +407,12 @@ impl Dispatcher {
         let mut got = vec![0_usize; wants.len()];
         let leased = report.leased.len();
         let mut suspects = false;
+        let mut at = 0;
         for job in report.leased {
-            if let Some(at) = wants
-                .iter()
-                .position(|want| want.lane == job.lane.id && want.priority == job.priority)
-            {
-                got[at] += 1;
-            }
+            // Leases come in the order of the wants.
+            let is_for = |want: &Want| want.lane == job.lane.id && want.priority == job.priority;
+            at += wants[at..].iter().position(is_for).unwrap_or(0);
+            got[at] += 1;
             suspects |= job.losses > 0;
             self.frontier.hold(job);
         }
@@ -434,17 +434,16 @@ impl Dispatcher {
             return;
         }
         self.turns_since_care += 1;
-        self.care = if short && leased == 0 {
-            // Ready jobs, yet none this careful: only more suspect ones are left.
-            self.care.more()
-        } else if suspects {
-            self.care
-        } else if self.turns_since_care >= SUSPECTS_EVERY_TURNS {
-            self.turns_since_care = 0;
-            Suspicion::FreeWorker
-        } else {
-            Suspicion::None
-        };
+        if short && (leased == 0 || self.searching) {
+            // Ready jobs, yet none this careful: what is left there is more suspect.
+            self.care = self.care.more();
+        } else if !suspects {
+            self.searching = self.turns_since_care >= SUSPECTS_EVERY_TURNS;
+            self.care = if self.searching { Suspicion::FreeWorker } else { Suspicion::None };
+            if self.searching {
+                self.turns_since_care = 0;
+            }
+        }
     }
 
     fn tell_settled(&mut self, answers: &[Settled]) {
@@ -527,7 +526,13 @@ impl Dispatcher {
             self.busy -= 1;
             self.over(&assigned.job);
         }
-        let new = self.store.register(self.shared.clock.wall()).map_err(RunError::Store)?;
+        let new = match self.store.register(self.shared.clock.wall()) {
+            Ok(new) => new,
+            Err(error) => {
+                self.tally.owner_lost = true;
+                return self.trouble(error, now);
+            }
+        };
         let old = std::mem::replace(&mut self.owner, Arc::new(new));
         *self.shared.owner.write() = Arc::clone(&self.owner);
         self.shared.listener.on(&Event::OwnerLost { old: &old.id, new: &self.owner.id });
@@ -697,7 +702,8 @@ impl Dispatcher {
             Phase::Draining { until } | Phase::Cancelling { until } => Some(until),
         };
         let due = self.next_due.map(|due| now.plus(Duration::from_millis(due.since_ms(wall))));
-        let progress = (self.in_flight > 0).then(|| now.plus(Duration::from_secs(1)));
+        let shown = self.in_flight > 0 && self.shared.listener.wants_progress();
+        let progress = shown.then(|| now.plus(Duration::from_secs(1)));
         let look = self.bell.then(|| self.last_scan.plus(LOOK_WHILE_FULL));
         [
             phase,
@@ -765,6 +771,11 @@ impl Dispatcher {
         self.show_progress(now, true);
         let left = self.store.remaining(&self.owner, &self.kinds).unwrap_or_default();
         let queue = self.store.counts().unwrap_or_default();
+        if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {
+            // Attempts that did not return: their commands must not outlive us. What cannot be ended now,
+            // the next owner ends before it frees the job.
+            let _ = crate::process::end_recorded_groups(directory);
+        }
         // What cannot be written now is found by the next owner: the lock is free when we are gone.
         let _ = self.store.retire(&self.owner, self.shared.clock.wall());
         self.shared.listener.on(&Event::Ended);

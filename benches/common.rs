@@ -1,0 +1,57 @@
+//! What the benches share: a queue in a fresh folder, medians, and one way to print.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use orch::job::{JobSpec, Key, WallMs};
+use orch::queue::sqlite::{OpenOptions, SqliteStore};
+use orch::queue::store::{OnDuplicate, Store};
+
+/// A new queue at `path`, durable as by default.
+pub fn new_queue(path: &Path) -> Box<dyn Store> {
+    let options = OpenOptions { create: true, ..OpenOptions::default() };
+    Box::new(SqliteStore::open(path, &options).expect("a new queue"))
+}
+
+/// `count` no-op jobs with a 150-byte line each, spread over `hosts` hosts (0: none).
+pub fn noop_jobs(count: usize, hosts: usize, sleep_ms: u64) -> impl Iterator<Item = JobSpec> {
+    (0..count).map(move |n| {
+        let mut spec = JobSpec::new(&format!("bench:{n:09}"), "noop").expect("a good id");
+        if hosts > 0 {
+            // File order: host by host, the order that is worst for whoever takes it as it comes.
+            let host = format!("host-{:05}.example", n / (count / hosts).max(1));
+            spec.key = Key::new(None, Some(&host)).expect("a good host");
+        }
+        let sleep =
+            if sleep_ms > 0 { format!(r#""sleep_ms": {sleep_ms}, "#) } else { String::new() };
+        let head = format!(r#"{{"artifact_id": "bench:{n:09}", "kind": "noop", {sleep}"title": ""#);
+        let title = "x".repeat(148_usize.saturating_sub(head.len()));
+        spec.with_payload(format!("{head}{title}\"}}"))
+    })
+}
+
+/// Inserts them in batches.
+pub fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>) {
+    let mut batch = Vec::with_capacity(8_192);
+    for spec in specs {
+        batch.push(spec);
+        if batch.len() == 8_192 {
+            store.insert(&batch, OnDuplicate::Skip, WallMs(0)).expect("an insert");
+            batch.clear();
+        }
+    }
+    store.insert(&batch, OnDuplicate::Skip, WallMs(0)).expect("an insert");
+}
+
+/// How long `work` takes.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
+}
+
+/// The middle of an odd number of figures.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
