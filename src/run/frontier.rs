@@ -40,6 +40,11 @@ pub struct Appetite {
     pub max_losses: u32,
 }
 
+impl Appetite {
+    /// No appetite at all.
+    pub const NOTHING: Appetite = Appetite { room: 0, lease_ahead: false, max_losses: 0 };
+}
+
 /// A held lane, for people: what waits there and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {

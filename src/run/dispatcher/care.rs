@@ -1,0 +1,88 @@
+//! How much may be leased and assigned, given how careful the run must be with suspects.
+
+use super::{Dispatcher, MAX_AHEAD, Phase};
+use crate::job::{Mono, Suspicion};
+use crate::run::frontier::Appetite;
+
+/// Every so many turns suspects are given a chance beside a backlog of others.
+const SUSPECTS_EVERY_TURNS: u32 = 256;
+
+/// How careful the next turn must be: as careful as the jobs that are left demand.
+#[derive(Debug)]
+pub(super) struct Care {
+    level: Suspicion,
+    turns_since_search: u32,
+    /// Looking for suspects beside a backlog of others, lest they wait for its end.
+    searching: bool,
+}
+
+impl Care {
+    /// A run begins looking for suspects: it may have been started because another died.
+    pub(super) fn at_start() -> Care {
+        Care { level: Suspicion::FreeWorker, turns_since_search: 0, searching: true }
+    }
+
+    /// Learns from a turn that wanted something: whether some lane had ready jobs but gave none (`short`), whether
+    /// suspects were among the jobs it leased, and how many it leased.
+    pub(super) fn after_turn(&mut self, short: bool, suspects: bool, leased: usize) {
+        self.turns_since_search += 1;
+        if short && (leased == 0 || self.searching) {
+            // Ready jobs, yet none this careful: what is left there is more suspect.
+            self.level = self.level.more();
+        } else if !suspects {
+            self.searching = self.turns_since_search >= SUSPECTS_EVERY_TURNS;
+            self.level = if self.searching { Suspicion::FreeWorker } else { Suspicion::None };
+            if self.searching {
+                self.turns_since_search = 0;
+            }
+        }
+    }
+}
+
+impl Dispatcher {
+    /// How many more jobs may be assigned now.
+    pub(super) fn room(&self) -> usize {
+        let ahead = if self.care.level == Suspicion::None { self.ahead } else { 0 };
+        (self.options.workers + ahead).saturating_sub(self.busy)
+    }
+
+    /// How much may be leased now, given how careful we must be.
+    pub(super) fn appetite(&self) -> Appetite {
+        let max_losses = |care: Suspicion| care.max_losses(self.options.max_job_losses);
+        let nothing = Appetite::NOTHING;
+        let room = self.room().saturating_sub(self.frontier.held());
+        match self.care.level {
+            _ if self.phase != Phase::Running => nothing,
+            Suspicion::None => Appetite {
+                room: self.room(),
+                lease_ahead: true,
+                max_losses: max_losses(self.care.level),
+            },
+            Suspicion::FreeWorker => {
+                Appetite { room, lease_ahead: false, max_losses: max_losses(self.care.level) }
+            }
+            Suspicion::OneAtATime if self.wary_in_flight > 0 => {
+                Appetite { room, lease_ahead: false, max_losses: max_losses(Suspicion::FreeWorker) }
+            }
+            Suspicion::OneAtATime => Appetite {
+                room: room.min(1),
+                lease_ahead: false,
+                max_losses: max_losses(self.care.level),
+            },
+            Suspicion::Alone if self.in_flight > 0 || self.frontier.held() > 0 => nothing,
+            Suspicion::Alone => {
+                Appetite { room: 1, lease_ahead: false, max_losses: max_losses(self.care.level) }
+            }
+        }
+    }
+
+    /// Learns how far to assign ahead: twice what the workers get through while one turn is made.
+    pub(super) fn measure(&mut self, began: Mono) {
+        let ended = self.shared.clock.mono();
+        let (turn, period) = (ended.since(began), ended.since(self.last_turn_at));
+        self.last_turn_at = ended;
+        let finished = u128::try_from(std::mem::take(&mut self.finished_since_turn)).unwrap_or(0);
+        let ahead = 2 * finished * turn.as_nanos() / period.as_nanos().max(1);
+        self.ahead = usize::try_from(ahead).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
+    }
+}

@@ -1,0 +1,439 @@
+//! The dispatcher: owns the truth of this process.
+//!
+//! It alone settles and leases, in turns of one transaction each, and it alone decides what starts. It
+//! must never run a handler, never block on a worker, and never believe anything about a job that the
+//! store has not confirmed. Time and messages are handed to it, so that a simulation can drive it.
+//!
+//! ```text
+//!   message --take--> pending settlements, freed permits
+//!   advance:  held jobs that got a permit --> channel
+//!             one turn: settle pending, lease what may start --> held --> channel
+//! ```
+
+mod care;
+mod settle;
+mod stopping;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::care::Care;
+use super::RunOptions;
+use super::event::Event;
+use super::frontier::{Appetite, Frontier};
+use super::report::{RunError, RunReport, Tally};
+use super::stop::StopCause;
+use super::worker::{Assigned, Message, Shared, Slot};
+use crate::handler::CancelReason;
+use crate::job::{Kind, Leased, Mono, Suspicion, WallMs};
+use crate::queue::store::{
+    LaneCursor, Owner, Settlement, Store, StoreError, Turn, TurnReport, Want,
+};
+
+/// The most jobs assigned beyond the number of workers: what the channel holds.
+pub(super) const MAX_AHEAD: usize = 1_024;
+/// The most payload bytes leased in one turn.
+const MAX_TURN_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
+/// How many lanes are read from the store at once.
+const LANES_PER_PAGE: usize = 512;
+/// A bell that rings while there is no room is answered this often, for the sake of urgent jobs.
+const LOOK_WHILE_FULL: Duration = Duration::from_millis(50);
+/// The first wait after the store refused a turn, doubled up to [`MAX_TROUBLE_WAIT`].
+const FIRST_TROUBLE_WAIT: Duration = Duration::from_millis(50);
+const MAX_TROUBLE_WAIT: Duration = Duration::from_secs(2);
+/// So many refusals in a row, other than "locked by another process", end the run: about eight seconds.
+const MAX_TROUBLES: u32 = 9;
+
+/// What [`Dispatcher::advance`] says to its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// There is more to do at once: only look for messages.
+    Again,
+    /// Wait for a message, at most this long (`None`: as long as it takes).
+    Wait(Option<Duration>),
+    /// The run is over.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining { until: Mono },
+    Cancelling { until: Mono },
+}
+
+/// Who ran a pending settlement, for the event after its commit.
+struct Origin {
+    job: Arc<Leased>,
+    worker: Option<usize>,
+}
+
+/// See the module.
+pub(super) struct Dispatcher {
+    store: Box<dyn Store>,
+    shared: Arc<Shared>,
+    owner: Arc<Owner>,
+    options: RunOptions,
+    kinds: Vec<Kind>,
+    frontier: Frontier,
+    slots: Vec<Arc<Slot>>,
+    jobs: Sender<Assigned>,
+    /// Another end of the channel, to take back what no worker has started.
+    unstarted: Receiver<Assigned>,
+    /// Indices of slots that need a new worker thread: read by the driver.
+    pub(super) replacements: Vec<Arc<Slot>>,
+    rng: StdRng,
+
+    settlements: Vec<Settlement>,
+    origins: Vec<Origin>,
+    /// Assigned and not over: in the channel, with a worker, or with a completion.
+    in_flight: usize,
+    /// The part of `in_flight` that keeps a worker from taking another.
+    busy: usize,
+    care: Care,
+    /// Leased under [`Suspicion::OneAtATime`] or more carefully, and not over.
+    wary_in_flight: usize,
+
+    cursor: Option<LaneCursor>,
+    scanned: bool,
+    bell: bool,
+    last_scan: Mono,
+
+    finished_since_turn: usize,
+    last_turn_at: Mono,
+    ahead: usize,
+    next_due: Option<WallMs>,
+    earliest_deadline: Option<Mono>,
+    more_due: bool,
+
+    troubles: u32,
+    retry_turn_at: Option<Mono>,
+
+    phase: Phase,
+    stop: Option<StopCause>,
+    began: Mono,
+    last_progress: Option<Mono>,
+    tally: Tally,
+}
+
+impl Dispatcher {
+    /// A dispatcher for an owner that is registered, with one slot per worker.
+    pub(super) fn new(
+        store: Box<dyn Store>,
+        shared: Arc<Shared>,
+        options: RunOptions,
+        slots: Vec<Arc<Slot>>,
+        (jobs, unstarted): (Sender<Assigned>, Receiver<Assigned>),
+    ) -> Dispatcher {
+        let now = shared.clock.mono();
+        let owner = Arc::clone(&shared.owner.read());
+        let kinds = shared.registry.kinds().cloned().collect();
+        let rng = match options.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => rand::make_rng(),
+        };
+        Dispatcher {
+            store,
+            shared,
+            owner,
+            options,
+            kinds,
+            frontier: Frontier::new(),
+            slots,
+            jobs,
+            unstarted,
+            replacements: Vec::new(),
+            rng,
+            settlements: Vec::new(),
+            origins: Vec::new(),
+            in_flight: 0,
+            busy: 0,
+            care: Care::at_start(),
+            wary_in_flight: 0,
+            cursor: None,
+            scanned: false,
+            bell: false,
+            last_scan: now,
+            finished_since_turn: 0,
+            last_turn_at: now,
+            ahead: 0,
+            next_due: None,
+            earliest_deadline: None,
+            more_due: true,
+            troubles: 0,
+            retry_turn_at: None,
+            phase: Phase::Running,
+            stop: None,
+            began: now,
+            last_progress: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes in one message. Never touches the store.
+    pub(super) fn take(&mut self, message: Message) {
+        match message {
+            Message::Finished(finished) => self.take_finished(finished),
+            Message::HandedOver { abandoned } => {
+                if !abandoned {
+                    self.busy -= 1;
+                }
+            }
+            Message::Freed(key) => self.frontier.freed(&key),
+            Message::Bell | Message::Beat => self.bell = true,
+            Message::OwnerLost => self.tally.owner_lost = true,
+            Message::Recovered(recovered) => {
+                self.tally.crashed += recovered.crashed;
+                self.shared.listener.on(&Event::Recovered(&recovered));
+                self.bell = true;
+            }
+            Message::HeartbeatTrouble { message, again_in } => {
+                self.shared.listener.on(&Event::StoreTrouble { message: &message, again_in });
+            }
+            Message::Stop(request) => self.begin_stop(request),
+        }
+    }
+
+    /// Does what can be done now, at most one turn of it.
+    ///
+    /// # Errors
+    /// [`RunError`] when the store cannot be used and patience is over; everything leased has been cancelled.
+    pub(super) fn advance(&mut self) -> Result<Next, RunError> {
+        let now = self.shared.clock.mono();
+        let waiting = self.retry_turn_at.is_some_and(|at| now < at);
+        if self.tally.owner_lost && !waiting {
+            self.renew_owner()?;
+        }
+        self.frontier.tick(now);
+        self.check_deadlines(now);
+        self.check_phase(now);
+        self.assign(now);
+        let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
+        self.show_progress(now, false);
+        if again {
+            return Ok(Next::Again);
+        }
+        if self.is_over(now)? {
+            return Ok(Next::Over);
+        }
+        Ok(if self.bell && self.room() > 0 { Next::Again } else { Next::Wait(self.patience()) })
+    }
+
+    /// Sends held jobs that get a permit to the workers.
+    fn assign(&mut self, now: Mono) {
+        while self.phase == Phase::Running && self.room() > 0 {
+            let Some((job, permit)) = self.frontier.next(&self.shared.gate, now) else { return };
+            if Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime {
+                self.wary_in_flight += 1;
+            }
+            self.in_flight += 1;
+            self.busy += 1;
+            let timeout = self.timeout_of(&job);
+            let deadline = now.plus(timeout);
+            self.earliest_deadline =
+                Some(self.earliest_deadline.map_or(deadline, |earliest| earliest.min(deadline)));
+            // The channel has room for workers + MAX_AHEAD, and no more are ever in it; the
+            // receiver is held here, so it cannot be closed.
+            let _ = self.jobs.send(Assigned { job: Arc::new(job), permit, timeout });
+        }
+    }
+
+    /// One transaction: settle what is pending, make due what is due, lease what may start.
+    /// Returns whether there is more to do at once.
+    fn turn(&mut self, now: Mono) -> Result<bool, RunError> {
+        let appetite = self.appetite();
+        let found = match self.scan(now, appetite.room) {
+            Ok(found) => found,
+            Err(error) => return self.trouble(error, now).map(|()| false),
+        };
+        let wants = if appetite == Appetite::NOTHING {
+            Vec::new()
+        } else {
+            self.frontier.wants(&self.shared.gate, now, appetite)
+        };
+        let wall = self.shared.clock.wall();
+        let due = self.more_due || self.next_due.is_some_and(|due| due <= wall);
+        if self.settlements.is_empty() && wants.is_empty() && !(due && self.is_running()) {
+            return Ok(found);
+        }
+        let owner = Arc::clone(&self.owner);
+        let turn = Turn {
+            owner: &owner,
+            now: wall,
+            settle: &self.settlements,
+            lease: &wants,
+            max_payload_bytes: MAX_TURN_PAYLOAD_BYTES,
+        };
+        let report = match self.store.turn(&turn) {
+            Ok(report) => report,
+            Err(error) => {
+                self.rescan();
+                return self.trouble(error, now).map(|()| false);
+            }
+        };
+        (self.troubles, self.retry_turn_at) = (0, None);
+        self.measure(now);
+        Ok(self.apply(report, &wants) || found)
+    }
+
+    /// Takes in what a turn did. Returns whether there is more to do at once.
+    fn apply(&mut self, report: TurnReport, wants: &[Want]) -> bool {
+        self.tally.owner_lost |= report.owner_lost;
+        self.next_due = report.next_due;
+        self.more_due = report.more_due;
+        let mut missed = false;
+        let more_ready = !report.ready.is_empty();
+        for lane in &report.ready {
+            missed |= !self.frontier.offer(lane);
+        }
+        self.tell_settled(&report.settled);
+        let mut got = vec![0_usize; wants.len()];
+        let leased = report.leased.len();
+        let mut suspects = false;
+        let mut at = 0;
+        for job in report.leased {
+            // Leases come in the order of the wants.
+            let is_for = |want: &Want| want.lane == job.lane.id && want.priority == job.priority;
+            at += wants[at..].iter().position(is_for).unwrap_or(0);
+            got[at] += 1;
+            suspects |= job.losses > 0;
+            self.frontier.hold(job);
+        }
+        let mut short = false;
+        for ((want, dry), got) in wants.iter().zip(&report.dry).zip(&got) {
+            self.frontier.answered(want, *dry);
+            short |= !dry && *got == 0;
+        }
+        if !wants.is_empty() {
+            self.care.after_turn(short, suspects, leased);
+        }
+        if missed {
+            self.rescan();
+        }
+        leased > 0 || more_ready || self.more_due || short || self.tally.owner_lost
+    }
+
+    /// Reads the next page of ready lanes, when there is reason to.
+    fn scan(&mut self, now: Mono, room: usize) -> Result<bool, StoreError> {
+        if !self.is_running() {
+            return Ok(false);
+        }
+        if self.bell && (room > 0 || now.since(self.last_scan) >= LOOK_WHILE_FULL) {
+            self.bell = false;
+            // Delayed jobs may have come too: only a turn tells when they are due.
+            self.more_due = true;
+            self.rescan();
+        }
+        if self.scanned || !self.frontier.has_room_for_lanes() {
+            return Ok(false);
+        }
+        let page = self.store.ready_lanes(self.cursor, LANES_PER_PAGE, &self.kinds)?;
+        self.last_scan = now;
+        for ready in &page {
+            if !self.frontier.offer(ready) {
+                return Ok(false);
+            }
+            self.cursor = Some((ready.priority, ready.lane.id));
+        }
+        self.scanned = page.len() < LANES_PER_PAGE;
+        Ok(!page.is_empty())
+    }
+
+    fn rescan(&mut self) {
+        self.cursor = None;
+        self.scanned = false;
+    }
+
+    fn trouble(&mut self, error: StoreError, now: Mono) -> Result<(), RunError> {
+        let patient = matches!(error, StoreError::Busy { .. });
+        self.troubles += 1;
+        if !patient && self.troubles >= MAX_TROUBLES {
+            self.cancel_all(CancelReason::Stop, now);
+            return Err(RunError::Store(error));
+        }
+        let doublings = (self.troubles - 1).min(16);
+        let again_in = (FIRST_TROUBLE_WAIT * 2_u32.pow(doublings)).min(MAX_TROUBLE_WAIT);
+        self.retry_turn_at = Some(self.shared.clock.mono().plus(again_in));
+        let message = error.to_string();
+        self.shared.listener.on(&Event::StoreTrouble { message: &message, again_in });
+        Ok(())
+    }
+
+    /// Goes on under a new owner: the old one was declared dead while this process was stopped.
+    fn renew_owner(&mut self) -> Result<(), RunError> {
+        self.tally.owner_lost = false;
+        let now = self.shared.clock.mono();
+        self.cancel_all(CancelReason::LeaseLost, now);
+        // Every token is void: nothing to hand back, only to forget.
+        self.frontier.take_held();
+        while let Ok(assigned) = self.unstarted.try_recv() {
+            self.busy -= 1;
+            self.over(&assigned.job);
+        }
+        let new = match self.store.register(self.shared.clock.wall()) {
+            Ok(new) => new,
+            Err(error) => {
+                self.tally.owner_lost = true;
+                return self.trouble(error, now);
+            }
+        };
+        let old = std::mem::replace(&mut self.owner, Arc::new(new));
+        *self.shared.owner.write() = Arc::clone(&self.owner);
+        self.shared.listener.on(&Event::OwnerLost { old: &old.id, new: &self.owner.id });
+        self.rescan();
+        Ok(())
+    }
+
+    fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// How long nothing will happen unless a message comes.
+    fn patience(&self) -> Option<Duration> {
+        let now = self.shared.clock.mono();
+        let wall = self.shared.clock.wall();
+        let phase = match self.phase {
+            Phase::Running => self.options.max_runtime.map(|limit| self.began.plus(limit)),
+            Phase::Draining { until } | Phase::Cancelling { until } => Some(until),
+        };
+        let due = self.next_due.map(|due| now.plus(Duration::from_millis(due.since_ms(wall))));
+        let shown = self.in_flight > 0 && self.shared.listener.wants_progress();
+        let progress = shown.then(|| now.plus(Duration::from_secs(1)));
+        let look = self.bell.then(|| self.last_scan.plus(LOOK_WHILE_FULL));
+        [
+            phase,
+            due.filter(|_| self.is_running()),
+            self.frontier.next_tick(),
+            self.earliest_deadline,
+            self.retry_turn_at,
+            progress,
+            look,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|until| until.since(now))
+    }
+
+    /// Ends the run: retires the owner and says how it went.
+    pub(super) fn finish(mut self) -> RunReport {
+        let now = self.shared.clock.mono();
+        self.show_progress(now, true);
+        let left = self.store.remaining(&self.owner, &self.kinds).unwrap_or_default();
+        let queue = self.store.counts().unwrap_or_default();
+        if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {
+            // Attempts that did not return: their commands must not outlive us. What cannot be ended now,
+            // the next owner ends before it frees the job.
+            let _ = crate::process::end_recorded_groups(directory);
+        }
+        // What cannot be written now is found by the next owner: the lock is free when we are gone.
+        let _ = self.store.retire(&self.owner, self.shared.clock.wall());
+        self.shared.listener.on(&Event::Ended);
+        self.tally.report(now.since(self.began), queue, left, self.stop, self.in_flight)
+    }
+}

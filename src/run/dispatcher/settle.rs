@@ -1,0 +1,180 @@
+//! What a finished attempt makes of its job, and what is told of it once that is durable.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Dispatcher, Origin};
+use crate::handler::CancelReason;
+use crate::job::{
+    Change, ErrorReason, FinalState, Leased, MAX_CHECKPOINT_BYTES, Note, Outcome, Reason,
+    RetryTerms, State, Suspicion,
+};
+use crate::queue::store::{Settled, Settlement, StoreError};
+use crate::run::event::{Event, Settled as SettledEvent};
+use crate::run::report::Tally;
+use crate::run::worker::Finished;
+
+impl Dispatcher {
+    pub(super) fn take_finished(&mut self, finished: Finished) {
+        let Finished { job, outcome, cancelled, worker, frees_worker, started_at, elapsed } =
+            finished;
+        if frees_worker {
+            self.busy -= 1;
+        }
+        self.over(&job);
+        self.finished_since_turn += 1;
+        let change = self.change_of(&job, outcome, cancelled);
+        self.settlements.push(Settlement {
+            token: job.token,
+            change,
+            started_at,
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        });
+        self.origins.push(Origin { job, worker: Some(worker) });
+    }
+
+    pub(super) fn over(&mut self, job: &Leased) {
+        self.in_flight -= 1;
+        if Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime {
+            self.wary_in_flight -= 1;
+        }
+        self.frontier.finished(job.lane.id);
+    }
+
+    /// What an outcome makes of its job, given that the attempt may have been cancelled.
+    pub(super) fn change_of(
+        &mut self,
+        job: &Leased,
+        outcome: Outcome,
+        cancelled: Option<CancelReason>,
+    ) -> Change {
+        let outcome = match (cancelled, outcome) {
+            (_, outcome @ (Outcome::Done { .. } | Outcome::Skipped { .. })) | (None, outcome) => {
+                outcome
+            }
+            (Some(CancelReason::Stop | CancelReason::LeaseLost), _) => return Change::HandBack,
+            (Some(CancelReason::Deadline), outcome) => past_deadline(outcome, self.timeout_of(job)),
+        };
+        let terms = RetryTerms::merge(
+            job.max_attempts,
+            job.retry,
+            self.options.retry,
+            self.options.max_job_attempts,
+        );
+        let uniform = match &outcome {
+            Outcome::Retry { .. } => [self.rng.random(), self.rng.random()],
+            _ => [0.0; 2],
+        };
+        let now = self.shared.clock.wall();
+        bounded(outcome).settle(job.attempt, terms, now, uniform)
+    }
+
+    pub(super) fn timeout_of(&self, job: &Leased) -> Duration {
+        job.timeout_seconds
+            .map_or(self.options.job_timeout, |seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
+    pub(super) fn tell_settled(&mut self, answers: &[Settled]) {
+        let wants_jobs = self.shared.listener.wants_jobs();
+        let settlements = std::mem::take(&mut self.settlements);
+        let origins = std::mem::take(&mut self.origins);
+        for ((settlement, origin), answer) in settlements.iter().zip(&origins).zip(answers) {
+            let state = match answer {
+                Settled::Accepted(state) => Some(*state),
+                Settled::LeaseLost => None,
+            };
+            self.tally.count(settlement, state);
+            if wants_jobs {
+                self.shared
+                    .listener
+                    .on(&Event::JobSettled(settled_event(settlement, origin, state)));
+            }
+        }
+        // The vectors are as long as a busy turn needs: keep them.
+        self.settlements = settlements;
+        self.settlements.clear();
+        self.origins = origins;
+        self.origins.clear();
+    }
+}
+
+/// An attempt that was cancelled at its deadline failed for that reason, whatever else it says.
+fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
+    let (note, checkpoint) = match outcome {
+        Outcome::Retry { note, checkpoint, .. } => (note, checkpoint),
+        Outcome::Defer { checkpoint, .. } => (Note::default(), checkpoint),
+        Outcome::Fail { note, .. } | Outcome::Done { note, .. } | Outcome::Skipped { note, .. } => {
+            (note, None)
+        }
+    };
+    let message = format!("cancelled after its timeout of {} s", timeout.as_secs());
+    Outcome::Retry {
+        reason: ErrorReason::Deadline,
+        note: Note { message, detail: note.detail },
+        after_ms: None,
+        checkpoint,
+    }
+}
+
+/// A checkpoint over the limit is a fault of its handler, not of the turn it would spoil.
+fn bounded(outcome: Outcome) -> Outcome {
+    match &outcome {
+        Outcome::Retry { checkpoint: Some(data), .. }
+        | Outcome::Defer { checkpoint: Some(data), .. }
+            if data.len() > MAX_CHECKPOINT_BYTES =>
+        {
+            let error = StoreError::CheckpointTooLarge(data.len());
+            Outcome::fail(ErrorReason::Internal, error.to_string())
+        }
+        _ => outcome,
+    }
+}
+
+fn settled_event<'a>(
+    settlement: &'a Settlement,
+    origin: &'a Origin,
+    state: Option<State>,
+) -> SettledEvent<'a> {
+    let (reason, message, again_at, deferred_to) = match &settlement.change {
+        Change::Finish { reason, note, .. } => (Some(*reason), &*note.message, None, None),
+        Change::Again { not_before, reason, note, .. } => {
+            (Some(Reason::Error(*reason)), &*note.message, Some(*not_before), None)
+        }
+        Change::Defer { key, not_before, .. } => (None, "", *not_before, Some(key)),
+        Change::HandBack => (None, "", None, None),
+    };
+    SettledEvent {
+        job: &origin.job,
+        worker: origin.worker,
+        state,
+        reason,
+        message,
+        again_at,
+        deferred_to,
+        started_at: settlement.started_at,
+        elapsed: Duration::from_millis(settlement.elapsed_ms),
+    }
+}
+
+impl Tally {
+    fn count(&mut self, settlement: &Settlement, state: Option<State>) {
+        if state.is_none() {
+            self.lost += 1;
+            return;
+        }
+        match &settlement.change {
+            Change::Finish { state, reason, .. } => {
+                *self.reasons.entry(*reason).or_default() += 1;
+                match state {
+                    FinalState::Done => self.done += 1,
+                    FinalState::Skipped => self.skipped += 1,
+                    FinalState::Error => self.failed += 1,
+                }
+            }
+            Change::Again { .. } => self.retried += 1,
+            Change::Defer { .. } => self.deferred += 1,
+            Change::HandBack => self.handed_back += 1,
+        }
+    }
+}
