@@ -1,4 +1,5 @@
 //! The work queue.
 
+pub mod conformance;
 pub mod memory;
 pub mod store;
