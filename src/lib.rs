@@ -5,3 +5,4 @@ pub mod job;
 pub mod limit;
 pub mod queue;
 pub mod run;
+pub mod telemetry;
