@@ -16,6 +16,9 @@ use crate::job::{Mono, Reason, WallMs};
 use crate::queue::store::Recovered;
 use crate::run::event::{Event, Listener, Progress, Settled, StopPhase};
 
+/// The busiest keys are told in so many characters.
+const BUSIEST_COLUMNS: usize = 160;
+
 /// Logs what happens. Lines about single jobs have the target `orch::job`, all others `orch::run`.
 pub struct LogListener {
     progress: Option<Mutex<Heartbeat>>,
@@ -209,10 +212,10 @@ impl Heartbeat {
             running = progress.running,
             held = progress.held,
             queued = progress.queue.queued,
-            jobs_per_second = reading.jobs_per_second,
+            jobs_per_second = reading.jobs_per_second.map(|rate| (rate * 10.0).round() / 10.0),
             eta_seconds = reading.eta.map(|eta| eta.as_secs()),
-            "progress: {}",
-            progress::summary_line(progress, &reading, usize::MAX)
+            busiest = progress::busiest_line(progress, BUSIEST_COLUMNS),
+            "progress"
         );
     }
 }
@@ -224,8 +227,9 @@ mod tests {
     use super::super::fixtures::{done, failed, leased, retried};
     use super::super::log::tests::{at, logged, logged_json};
     use super::*;
-    use crate::job::{Epoch, JobRow, Key, LeaseToken, State};
+    use crate::job::{Epoch, JobRow, Key, LeaseToken, LimitKey, State};
     use crate::queue::store::Counts;
+    use crate::run::event::Busy;
 
     fn tell(event: Event<'_>) {
         LogListener::new(None).on(&event);
@@ -355,6 +359,11 @@ mod tests {
         assert_eq!(logged(&at("info"), || tell(Event::JobSettled(done(&job)))), "");
     }
 
+    fn arxiv() -> Busy {
+        let key = LimitKey::Host("arxiv.org".into());
+        Busy { key, running: 1, limit: Some(1), held: 311, waiting: None, until: None }
+    }
+
     /// A run that finishes one job every 100 ms, told ten times a second for `seconds`.
     fn told_progress(listener: &LogListener, seconds: u64) -> Vec<Value> {
         logged_json("info", || {
@@ -363,6 +372,7 @@ mod tests {
                     at: Mono::from_ms(5_000 + tick * 100),
                     done: tick,
                     queue: Counts { done: tick, queued: 1_000 - tick, ..Counts::default() },
+                    busiest: vec![arxiv()],
                     ..Progress::default()
                 }));
             }
@@ -380,8 +390,8 @@ mod tests {
         assert_eq!(first["jobs_per_second"], 10.0);
         assert_eq!(first["eta_seconds"], 90);
         assert_eq!(first["queued"], 900);
-        let message = first["message"].as_str().unwrap();
-        assert!(message.starts_with("progress: 100 done"), "{message}");
+        assert_eq!(first["message"], "progress");
+        assert_eq!(first["busiest"], "arxiv.org 1/1 running, 311 held");
     }
 
     #[test]

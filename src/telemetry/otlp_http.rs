@@ -129,6 +129,7 @@ mod tests {
         let settings = settings(&[
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint),
             ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hush"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
         ]);
         let signal = settings.unwrap().unwrap().traces.unwrap();
         OtlpHttp::new(&signal, Arc::default())
@@ -156,6 +157,14 @@ mod tests {
         assert_eq!(warnings.len(), 1, "{log}");
         assert!(warnings[0].contains(&format!("http://{address}/v1/traces")), "{log}");
         assert!(!log.contains("hush"), "{log}");
+    }
+
+    #[test]
+    fn a_request_that_is_never_answered_ends_at_its_timeout() {
+        // Connections are accepted by the system and lie in the backlog for ever.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&format!("http://{}/v1/traces", listener.local_addr().unwrap()));
+        assert!(matches!(post(&client), Err(ureq::Error::Timeout(_))));
     }
 
     #[test]

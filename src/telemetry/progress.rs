@@ -51,7 +51,7 @@ fn lines(progress: &Progress, reading: &Reading, columns: usize) -> Vec<String> 
 }
 
 /// How the run stands, most important first, as much as fits into `columns`.
-pub(super) fn summary_line(progress: &Progress, reading: &Reading, columns: usize) -> String {
+fn summary_line(progress: &Progress, reading: &Reading, columns: usize) -> String {
     let mut parts = vec![
         format!("{} done", grouped(progress.done)),
         format!("{} failed", grouped(progress.failed)),
@@ -68,7 +68,7 @@ pub(super) fn summary_line(progress: &Progress, reading: &Reading, columns: usiz
 }
 
 /// The busiest keys and why they wait, as many as fit; `None` when none is busy.
-fn busiest_line(progress: &Progress, columns: usize) -> Option<String> {
+pub(super) fn busiest_line(progress: &Progress, columns: usize) -> Option<String> {
     let told: Vec<_> = progress.busiest.iter().map(|busy| tell(busy, progress.at)).collect();
     (!told.is_empty()).then(|| fit(&told, columns))
 }

@@ -121,7 +121,8 @@ struct Painter {
 
 struct Live {
     all: MultiProgress,
-    lines: Vec<ProgressBar>,
+    /// All live lines in one, so that they are drawn at once; `None` when there are none.
+    lines: Option<ProgressBar>,
     columns: fn() -> usize,
 }
 
@@ -132,7 +133,7 @@ impl Painter {
         columns: fn() -> usize,
     ) -> Painter {
         let all = MultiProgress::with_draw_target(target);
-        let live = (!all.is_hidden()).then(|| Live { all, lines: Vec::new(), columns });
+        let live = (!all.is_hidden()).then(|| Live { all, lines: None, columns });
         Painter { out, live }
     }
 
@@ -151,26 +152,22 @@ impl Painter {
 
 impl Live {
     fn show(&mut self, render: Render) {
-        let texts = render((self.columns)());
-        while self.lines.len() > texts.len() {
-            if let Some(line) = self.lines.pop() {
-                self.all.remove(&line);
-            }
-        }
-        while self.lines.len() < texts.len() {
+        let text = render((self.columns)()).join("\n");
+        if !text.is_empty() {
             // Without a length and a tick thread: it is drawn when its text changes, and only then.
-            let line = ProgressBar::new_spinner().with_style(plain());
-            self.lines.push(self.all.add(line));
-        }
-        for (line, text) in self.lines.iter().zip(texts) {
-            line.set_message(text);
+            let new = || self.all.add(ProgressBar::new_spinner().with_style(plain()));
+            self.lines.get_or_insert_with(new).set_message(text);
+        } else if let Some(lines) = self.lines.take() {
+            // Removed alone, the text would stay on the screen until something else is drawn.
+            lines.finish_and_clear();
+            self.all.remove(&lines);
         }
     }
 }
 
-/// A line that shows its text and nothing else, cut to the width.
+/// A bar that shows its text and nothing else.
 fn plain() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// The thread's life: until the last handle is gone.
@@ -301,13 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn several_live_lines_are_drawn_as_several() {
+        let (screen, tape) = taped(true);
+        screen.show(|_| vec!["first".into(), "second".into()]);
+        assert!(screen.flush(AMPLE));
+        tape.0.lock().clear();
+        screen.show(|_| vec!["third".into(), "fourth".into()]);
+        assert!(screen.flush(AMPLE));
+        assert_eq!(*tape.0.lock(), ["clear", "clear", "third", "fourth"], "drawn once");
+    }
+
+    #[test]
     fn live_lines_come_and_go() {
         let (screen, tape) = taped(true);
         assert!(screen.is_live());
         screen.show(|_| vec!["first".into(), "second".into()]);
-        screen.show(|_| Vec::new());
         assert!(screen.flush(AMPLE));
         tape.0.lock().clear();
+        screen.show(|_| Vec::new());
+        assert!(screen.flush(AMPLE));
+        let drawn = tape.0.lock().drain(..).collect::<Vec<_>>();
+        assert!(drawn.contains(&"clear".into()), "{drawn:?}");
+        assert!(!drawn.iter().any(|text| text.contains("second")), "{drawn:?}");
         screen.write_line(b"one\n");
         assert!(screen.flush(AMPLE));
         assert_eq!(*tape.0.lock(), ["log:one"]);

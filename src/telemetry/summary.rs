@@ -167,6 +167,9 @@ impl RunSummary {
             row("elsewhere", format!("{} held by other runs", grouped(self.running_elsewhere)));
         }
         row("stopped by", self.stopped_by.words().into());
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
         table.trim_fmt()
     }
 }
@@ -249,11 +252,8 @@ mod tests {
 
     #[test]
     fn the_table_says_what_happened_and_no_more() {
-        let trimmed = |text: String| {
-            text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
-        };
         assert_eq!(
-            trimmed(full().to_table()),
+            full().to_table(),
             "done         12,340\n\
              skipped      12\n\
              failed       5\n\
@@ -268,7 +268,7 @@ mod tests {
              stopped by   nothing left to start"
         );
         assert_eq!(
-            trimmed(idle().to_table()),
+            idle().to_table(),
             "done        0\n\
              skipped     0\n\
              failed      0\n\

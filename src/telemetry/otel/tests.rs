@@ -64,6 +64,8 @@ fn otel_to(address: SocketAddr) -> Otel {
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=reading%20room"),
         ("OTEL_SERVICE_NAME", "harvest"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
+        // So long that no test ends because a request did.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
     ]);
     Otel::start(&settings.unwrap().unwrap()).unwrap()
 }
