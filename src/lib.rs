@@ -6,3 +6,4 @@ pub mod limit;
 pub mod process;
 pub mod queue;
 pub mod run;
+pub mod telemetry;
