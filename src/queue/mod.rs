@@ -1,3 +1,5 @@
 //! The work queue.
 
+pub mod conformance;
+pub mod memory;
 pub mod store;

@@ -562,7 +562,7 @@ pub trait Store: Send {
     fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError>;
 
     /// A descriptor, non-blocking, that becomes readable when somebody else made work available: enqueued or put back
-    /// jobs (delayed ones too), settled some back, freed a dead owner's. Readable without cause, and after this
+    /// jobs (delayed ones too), settled some back, made some due, freed a dead owner's. Readable without cause, and after this
     /// owner's own doing, is allowed; read it empty and take a turn. `None` where the store has no such thing.
     ///
     /// # Errors

@@ -1,0 +1,206 @@
+//! The reference model of a store: plain maps in memory, scanned where scanning is plainest.
+//!
+//! What a store must do is said in [`super::store`]; this is the same said in code, slowly and
+//! obviously, so that faster stores can be held against it. It also serves tests and simulations that
+//! need a queue and no disk. Must never be clever, and never ask the time.
+//!
+//! Forks share one [`Model`] under one lock; what a handle has seen of other owners' heartbeats is its own.
+
+mod bells;
+mod model;
+mod owners;
+mod upkeep;
+mod views;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::store::{
+    AttemptView, Beat, Counts, Dimension, Filter, Inserted, JobView, LaneCursor, OnDuplicate,
+    Owner, Page, ReadyLane, RecoverTerms, Recovered, Remaining, RetryFilter, Settled, Store,
+    StoreError, Turn, TurnReport,
+};
+use crate::job::{
+    ArtifactId, Change, JobRow, JobSpec, Kind, MAX_CHECKPOINT_BYTES, Mono, State, WallMs,
+};
+use bells::Bells;
+use model::Model;
+
+/// What all handles on one store share.
+#[derive(Default)]
+struct Shared {
+    model: Mutex<Model>,
+    bells: Bells,
+}
+
+/// A store in memory: gone with its last handle, and dead to other processes.
+#[derive(Default)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+    /// By owner: the counter as this handle last saw it change, and when that was.
+    seen: BTreeMap<i64, (u64, Mono)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// Another handle on the same store.
+    #[must_use]
+    pub fn handle(&self) -> MemoryStore {
+        MemoryStore { shared: Arc::clone(&self.shared), seen: BTreeMap::new() }
+    }
+
+    /// The process of `owner` is gone, as if its lock file were free: the next [`Store::recover`] sees it
+    /// dead at once.
+    pub fn kill_owner(&self, owner: &Owner) {
+        self.shared.model.lock().kill_owner(owner);
+    }
+
+    /// Rings for everybody but `except`. After the model's lock is released: ringing is I/O.
+    fn ring(&self, except: Option<&Owner>) {
+        self.shared.bells.ring(except.map(|owner| owner.row));
+    }
+
+    /// Takes the bells of owners that are gone away; their readers see the end of the pipe.
+    fn unhang_bells(&self) {
+        let rows = self.shared.model.lock().owner_rows();
+        self.shared.bells.keep(&rows);
+    }
+}
+
+impl Store for MemoryStore {
+    fn fork(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(self.handle()))
+    }
+
+    fn insert(
+        &mut self,
+        specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+        now: WallMs,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let answers: Vec<Inserted> = {
+            let mut model = self.shared.model.lock();
+            specs.iter().map(|spec| model.insert(spec, on_duplicate, now)).collect()
+        };
+        let changes = |answer: &Inserted| !matches!(answer, Inserted::Duplicate | Inserted::Pruned);
+        if answers.iter().any(changes) {
+            self.ring(None);
+        }
+        Ok(answers)
+    }
+
+    fn register(&mut self, _now: WallMs) -> Result<Owner, StoreError> {
+        Ok(self.shared.model.lock().register())
+    }
+
+    fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError> {
+        Ok(self.shared.model.lock().beat(owner))
+    }
+
+    fn retire(&mut self, owner: &Owner, _now: WallMs) -> Result<(), StoreError> {
+        self.shared.model.lock().retire(owner);
+        self.unhang_bells();
+        Ok(())
+    }
+
+    fn recover(
+        &mut self,
+        me: Option<&Owner>,
+        terms: RecoverTerms,
+    ) -> Result<Recovered, StoreError> {
+        let recovered = self.shared.model.lock().recover(me, terms, &mut self.seen);
+        self.unhang_bells();
+        if recovered.requeued + recovered.handed_back > 0 {
+            self.ring(me);
+        }
+        Ok(recovered)
+    }
+
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
+        let checkpoints = turn.settle.iter().filter_map(|settlement| match &settlement.change {
+            Change::Again { checkpoint, .. } | Change::Defer { checkpoint, .. } => {
+                checkpoint.as_ref()
+            }
+            Change::Finish { .. } | Change::HandBack => None,
+        });
+        if let Some(bytes) = checkpoints.map(Vec::len).find(|bytes| *bytes > MAX_CHECKPOINT_BYTES) {
+            return Err(StoreError::CheckpointTooLarge(bytes));
+        }
+        let report = self.shared.model.lock().turn(turn);
+        let settled_back = report.settled.contains(&Settled::Accepted(State::Queued));
+        if settled_back || !report.ready.is_empty() {
+            self.ring(Some(turn.owner));
+        }
+        Ok(report)
+    }
+
+    fn ready_lanes(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+        kinds: &[Kind],
+    ) -> Result<Vec<ReadyLane>, StoreError> {
+        Ok(self.shared.model.lock().ready_lanes(after, limit, kinds))
+    }
+
+    fn remaining(&mut self, owner: &Owner, kinds: &[Kind]) -> Result<Remaining, StoreError> {
+        Ok(self.shared.model.lock().remaining(owner, kinds))
+    }
+
+    fn counts(&mut self) -> Result<Counts, StoreError> {
+        Ok(self.shared.model.lock().counts())
+    }
+
+    fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
+        Ok(self.shared.model.lock().counts_by(by))
+    }
+
+    fn list(
+        &mut self,
+        filter: &Filter,
+        after: Option<JobRow>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        Ok(self.shared.model.lock().list(filter, after, limit))
+    }
+
+    fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        Ok(self.shared.model.lock().show(id))
+    }
+
+    fn retry_failed(
+        &mut self,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let taken = self.shared.model.lock().retry_failed(filter, limit, now, dry_run);
+        if taken > 0 && !dry_run {
+            self.ring(None);
+        }
+        Ok(taken)
+    }
+
+    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.shared.model.lock().prune(before, forget, limit))
+    }
+
+    fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {
+        let hung = self.shared.bells.hang(owner.row);
+        hung.map(Some).map_err(|source| StoreError::Io {
+            action: "create",
+            path: PathBuf::from("a pipe"),
+            source,
+        })
+    }
+}
