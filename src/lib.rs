@@ -1,5 +1,6 @@
 //! orch
 pub mod clock;
+pub mod config;
 pub mod handler;
 pub mod job;
 pub mod limit;

@@ -1,0 +1,373 @@
+//! The settings as the program reads them: typed, whole, without "perhaps" where there is a default.
+//!
+//! Bounds are checked before (see `keys.rs`): what is here may be relied on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::job::{Key, KeyError, LimitKey, Preset, RetryPolicy, RetryTerms};
+use crate::limit::{self, KeyLimits, Rate};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where jobs are kept.
+    pub queue: Queue,
+    /// How they are run.
+    pub orchestrator: Orchestrator,
+    /// Limits of single hosts and resolvers.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How files are fetched.
+    pub fetch: Fetch,
+    /// Resolvers, by name.
+    #[serde(default)]
+    pub resolvers: BTreeMap<String, Resolver>,
+    /// Commands.
+    pub exec: Exec,
+    /// When a host that fails is left alone. No effect in this version.
+    pub breaker: Breaker,
+    /// Who comes first. No effect in this version.
+    pub schedule: Schedule,
+    /// The log.
+    pub log: Log,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// `sqlite`.
+    pub backend: String,
+    /// The queue's file.
+    pub path: PathBuf,
+    /// Write-ahead log, or SQLite's rollback journal.
+    pub wal_mode: bool,
+    /// How long to wait while another process writes, in seconds.
+    pub timeout_sec: u32,
+    /// What an acknowledgement is worth.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It survives power loss.
+    Full,
+    /// It survives the death of the process; power loss may take the last moments.
+    Normal,
+}
+
+/// `[orchestrator]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orchestrator {
+    /// Jobs at the same time, 1 to 256.
+    pub max_workers: usize,
+    /// Jobs at the same time per resolver.
+    #[serde(default)]
+    pub max_per_resolver: BTreeMap<String, u32>,
+    /// Jobs at the same time on one host.
+    pub max_per_host: u32,
+    /// Silence after which an owner counts as dead, in seconds.
+    pub lease_ttl_seconds: u32,
+    /// How often a process says that it lives, in seconds.
+    pub heartbeat_seconds: u32,
+    /// Attempts a job may use.
+    pub max_job_attempts: u32,
+    /// Deaths of its process that end a job.
+    pub max_job_losses: u32,
+    /// How long one attempt may take, in seconds.
+    pub job_timeout_seconds: u32,
+    /// A preset; `None`: the formula of the next three.
+    #[serde(deserialize_with = "preset")]
+    pub retry: Option<Preset>,
+    /// The delay after the first failure, in seconds.
+    pub retry_backoff_seconds: u32,
+    /// The longest delay before jitter, in seconds.
+    pub retry_backoff_max_seconds: u32,
+    /// The most that jitter adds, in seconds.
+    pub jitter_seconds: u32,
+    /// How long running jobs may go on after a stop signal, in seconds.
+    pub shutdown_seconds: u32,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// By host.
+    #[serde(default)]
+    pub host: BTreeMap<String, KeyLimit>,
+    /// By resolver.
+    #[serde(default)]
+    pub resolver: BTreeMap<String, KeyLimit>,
+}
+
+/// `[limits.host."NAME"]` or `[limits.resolver."NAME"]`
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLimit {
+    /// Jobs at the same time.
+    pub max_concurrent: Option<u32>,
+    /// Starts per time, its burst at the default.
+    #[serde(default, deserialize_with = "rate")]
+    pub rate: Option<Rate>,
+    /// Starts at once after a pause.
+    pub burst: Option<u32>,
+}
+
+/// `[fetch]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Where files go.
+    pub out: PathBuf,
+    /// What servers are told; `None`: orch's own name and version, with the contact address.
+    #[serde(deserialize_with = "unless_empty")]
+    pub user_agent: Option<String>,
+    /// Where servers' operators reach whoever runs this.
+    #[serde(deserialize_with = "unless_empty")]
+    pub contact_email: Option<String>,
+    /// Which resolvers to ask, in this order. No effect in this version.
+    pub resolvers: Vec<String>,
+    /// Until a connection stands, in seconds.
+    pub connect_timeout_seconds: u32,
+    /// Until the next byte comes, in seconds.
+    pub read_timeout_seconds: u32,
+    /// Larger files are refused.
+    pub max_bytes: u64,
+    /// What counts as the artifact: `pdf`.
+    pub accept: Vec<String>,
+    /// Ask robots.txt first. No effect in this version.
+    pub obey_robots: bool,
+    /// Allow loopback, private and link-local addresses.
+    pub allow_private_addresses: bool,
+    /// A proxy; `None`: from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+    #[serde(deserialize_with = "unless_empty")]
+    pub proxy: Option<String>,
+    /// Certificate authorities to trust beside the built-in ones (PEM).
+    #[serde(deserialize_with = "unless_empty")]
+    pub ca_file: Option<PathBuf>,
+    /// Store equal bytes once. No effect in this version.
+    pub dedup: bool,
+    /// Order of candidates. No effect in this version.
+    pub order: Order,
+}
+
+/// The order of candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// As configured.
+    Fixed,
+    /// By what worked before.
+    Learned,
+}
+
+/// `[resolvers.NAME]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Whether to ask it. No effect in this version.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Where to ask; `None`: its well-known address. No effect in this version.
+    #[serde(default, deserialize_with = "unless_empty")]
+    pub base_url: Option<String>,
+    /// Its key. No effect in this version.
+    #[serde(default, deserialize_with = "unless_empty")]
+    pub api_key: Option<Secret>,
+    /// Requests at the same time.
+    pub max_concurrent: Option<u32>,
+    /// Requests per time.
+    #[serde(default, deserialize_with = "rate")]
+    pub rate: Option<Rate>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+/// `[exec]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// Whether `queue run` may start commands.
+    pub allow: bool,
+}
+
+/// `[breaker]`: no effect in this version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row that make a host rest.
+    pub failures: u32,
+    /// How long it rests, in seconds.
+    pub open_seconds: u32,
+    /// Successes that make it whole again.
+    pub successes: u32,
+    /// Failing for so long ends its jobs, in seconds.
+    pub give_up_seconds: u32,
+}
+
+/// `[schedule]`: no effect in this version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// A waiting job rises one priority per so many seconds; 0: never.
+    pub aging_seconds: u32,
+    /// A tag's share of turns.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A level or directives.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// Settings from a table of checked values.
+    pub(super) fn from_table(table: toml::Table) -> Result<Settings, toml::de::Error> {
+        Settings::deserialize(toml::Value::Table(table))
+    }
+
+    /// The limits of this process.
+    ///
+    /// A resolver may be limited in three places; the more particular one wins, whichever layer it came from:
+    /// `limits.resolver.NAME`, then `orchestrator.max_per_resolver.NAME`, then `resolvers.NAME`.
+    ///
+    /// # Errors
+    /// [`KeyError`] for a name that is no host or resolver; settings that were loaded have none.
+    pub fn gate_limits(&self) -> Result<limit::Limits, KeyError> {
+        let mut resolvers: BTreeMap<&str, KeyLimit> = BTreeMap::new();
+        for (name, resolver) in &self.resolvers {
+            let limit = resolvers.entry(name).or_default();
+            *limit = KeyLimit {
+                max_concurrent: resolver.max_concurrent,
+                rate: resolver.rate,
+                burst: None,
+            };
+        }
+        for (name, most) in &self.orchestrator.max_per_resolver {
+            resolvers.entry(name).or_default().max_concurrent = Some(*most);
+        }
+        for (name, own) in &self.limits.resolver {
+            let limit = resolvers.entry(name).or_default();
+            *limit = KeyLimit {
+                max_concurrent: own.max_concurrent.or(limit.max_concurrent),
+                rate: own.rate.or(limit.rate),
+                burst: own.burst,
+            };
+        }
+        let mut limits = limit::Limits {
+            max_per_host: Some(self.orchestrator.max_per_host),
+            ..limit::Limits::default()
+        };
+        for (name, limit) in resolvers {
+            let key = Key::new(Some(name), None)?;
+            limits.by_key.extend(key.limits().map(|key: LimitKey| (key, limit.for_gate())));
+        }
+        for (name, limit) in &self.limits.host {
+            let key = Key::new(None, Some(name))?;
+            limits.by_key.extend(key.limits().map(|key: LimitKey| (key, limit.for_gate())));
+        }
+        Ok(limits)
+    }
+
+    /// How jobs without a say of their own are retried.
+    #[must_use]
+    pub fn retry_terms(&self) -> RetryTerms {
+        let ms = |seconds: u32| u64::from(seconds) * 1_000;
+        let own = &self.orchestrator;
+        let policy = match own.retry {
+            Some(preset) => preset.policy(),
+            None => RetryPolicy::queue_default(
+                ms(own.retry_backoff_seconds),
+                ms(own.retry_backoff_max_seconds),
+                ms(own.jitter_seconds),
+            ),
+        };
+        RetryTerms::merge(None, None, policy, own.max_job_attempts)
+    }
+}
+
+impl KeyLimit {
+    fn for_gate(self) -> KeyLimits {
+        let rate = match (self.rate, self.burst) {
+            (Some(rate), Some(burst)) => Some(Rate { burst, ..rate }),
+            (rate, _) => rate,
+        };
+        KeyLimits { max_concurrent: self.max_concurrent, rate }
+    }
+}
+
+impl Secret {
+    /// The secret itself, for the request it belongs to.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(set)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(text)
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The empty text means "none".
+fn unless_empty<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    let text = String::deserialize(from)?;
+    Ok((!text.is_empty()).then(|| T::from(text)))
+}
+
+fn preset<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Preset>, D::Error> {
+    let name = String::deserialize(from)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    name.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Rate>, D::Error> {
+    let text = String::deserialize(from)?;
+    let rate = super::rate::parse(&text);
+    rate.map(Some).ok_or_else(|| serde::de::Error::custom("not a rate"))
+}
