@@ -54,7 +54,10 @@ fn kill_9_in_the_middle_of_a_drain_loses_nothing_and_repeats_nothing() {
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         killed += 1;
     }
-    assert!(killed >= 3, "the drain was over after {killed} kills: it was not killed in its middle");
+    assert!(
+        killed >= 3,
+        "the drain was over after {killed} kills: it was not killed in its middle"
+    );
     // lease_ttl_seconds is 600: this could not drain without taking over at once.
     place.orch(&["queue", "run", "--workers", "8", "--drain"]).ok();
     assert_all_done(&place, JOBS);

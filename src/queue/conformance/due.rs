@@ -50,8 +50,7 @@ pub fn delayed_jobs_become_due_as_their_times_come(subject: &mut dyn Subject) {
         hosted("now", "a.example"),
     ]);
     let lane = process.ready_lanes().remove(0);
-    let want =
-        Want { priority: lane.priority, lane: lane.lane.id, count: 9, unsuspected_only: false };
+    let want = Want { priority: lane.priority, lane: lane.lane.id, count: 9, max_losses: u32::MAX };
     assert_eq!(ids(&process.turn(&[], &[want]).leased), ["now"]);
     process.now = at(1_999);
     let report = process.turn(&[], &[want]);

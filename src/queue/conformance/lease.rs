@@ -41,12 +41,8 @@ pub fn only_wanted_lanes_and_priorities_are_leased(subject: &mut dyn Subject) {
     let lanes = process.ready_lanes();
     assert_eq!(lanes.len(), 16);
     for ready in lanes.into_iter().rev() {
-        let want = Want {
-            priority: ready.priority,
-            lane: ready.lane.id,
-            count: 9,
-            unsuspected_only: false,
-        };
+        let want =
+            Want { priority: ready.priority, lane: ready.lane.id, count: 9, max_losses: u32::MAX };
         let leased = process.turn(&[], &[want]).leased;
         assert_eq!(leased.len(), 1, "{ready:?}");
         assert_eq!((&leased[0].lane, leased[0].priority), (&ready.lane, ready.priority));
@@ -120,7 +116,7 @@ pub fn jobs_held_in_a_death_are_skipped_where_unwanted(subject: &mut dyn Subject
     process.insert(&[job("b"), job("c")]);
 
     let all = process.want(Priority::Normal, &Key::default(), 9).unwrap();
-    let careful = Want { unsuspected_only: true, ..all };
+    let careful = Want { max_losses: 0, ..all };
     let report = process.turn(&[], &[Want { count: 1, ..careful }]);
     assert_eq!((ids(&report.leased), report.dry), (vec!["b"], vec![false]));
     let report = process.turn(&[], &[careful]);
@@ -218,12 +214,8 @@ pub fn ready_lanes_come_by_priority_and_lane_in_pages(subject: &mut dyn Subject)
         }
         assert_eq!(paged, all, "in pages of {limit}");
     }
-    let want = Want {
-        priority: Priority::Critical,
-        lane: all[0].lane.id,
-        count: 3,
-        unsuspected_only: false,
-    };
+    let want =
+        Want { priority: Priority::Critical, lane: all[0].lane.id, count: 3, max_losses: u32::MAX };
     process.turn(&[], &[want]);
     assert_eq!(process.ready_lanes(), all[1..]);
 }

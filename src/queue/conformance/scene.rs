@@ -111,7 +111,7 @@ impl Process {
         let found = lanes.into_iter().find(|ready| {
             ready.priority == priority && ready.lane.key == *key && ready.lane.kind == kinds()[0]
         })?;
-        Some(Want { priority, lane: found.lane.id, count, unsuspected_only: false })
+        Some(Want { priority, lane: found.lane.id, count, max_losses: u32::MAX })
     }
 
     pub(super) fn turn(&mut self, settle: &[Settlement], lease: &[Want]) -> TurnReport {
@@ -133,7 +133,7 @@ impl Process {
                 priority: ready.priority,
                 lane: ready.lane.id,
                 count: count - leased.len(),
-                unsuspected_only: false,
+                max_losses: u32::MAX,
             };
             if want.count > 0 {
                 leased.extend(self.turn(&[], &[want]).leased);

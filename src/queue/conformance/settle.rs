@@ -151,7 +151,7 @@ pub fn a_job_settled_back_may_be_leased_in_the_same_turn(subject: &mut dyn Subje
     process.insert(&[job("a")]);
     let leased = process.lease_only();
     let want =
-        Want { priority: leased.priority, lane: leased.lane.id, count: 1, unsuspected_only: false };
+        Want { priority: leased.priority, lane: leased.lane.id, count: 1, max_losses: u32::MAX };
     let settle = [process.settlement(leased.token, again(START))];
     let report = process.turn(&settle, &[want]);
     assert_eq!((ids(&report.leased), report.dry), (vec!["a"], vec![true]));
