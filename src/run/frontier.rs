@@ -6,14 +6,17 @@
 //! so a million jobs for one full host cost nobody anything.
 //!
 //! ```text
-//!   ready_lanes --offer--> hungry --wants--> (store leases) --hold--> runnable --next--> (job, permit)
-//!                             ^                                          | refused
-//!                             +------------ freed(key), tick(now) <-- parked
+//!                           +---- wants (the store leases) ---- claimed
+//!                           |                                      ^ nothing held
+//!   ready_lanes --offer--> in line ------------- next ------------ + --> (job, permit)
+//!                           ^                                      | refused
+//!                           +---- freed(key), tick(now) ----  parked
 //! ```
 //!
 //! Priorities are strict among jobs that may start; lanes of one priority take turns; inside a lane and
-//! priority the oldest row goes first. A lane with jobs running is leased up to its `max_concurrent`
-//! ahead, so that a permit passes to the next job without waiting for a transaction.
+//! priority the oldest row goes first. A lane whose turn comes while it holds nothing *claims* the place
+//! and is leased for in the coming transaction. A lane with jobs running is leased up to its
+//! `max_concurrent` ahead, so that a permit passes to the next job without waiting for a transaction.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -25,6 +28,10 @@ use crate::queue::store::{ReadyLane, Want};
 
 /// The most lanes kept in memory, whatever the number of hosts in the queue (invariant 10).
 pub const MAX_LANES: usize = 4_096;
+/// So many of them are kept free of each less urgent priority, for the more urgent ones.
+const LANES_RESERVED_PER_LEVEL: usize = 256;
+/// Once full, lanes are taken again when there is room for so many: they come in pages.
+const LANES_BEFORE_MORE: usize = 256;
 
 const LEVELS: usize = Priority::ALL.len();
 type ByPriority<T> = [T; LEVELS];
@@ -62,10 +69,10 @@ pub struct Parked {
 #[derive(Default)]
 pub struct Frontier {
     lanes: HashMap<LaneId, LaneState>,
-    /// Lanes with held jobs that nobody has refused yet.
-    runnable: ByPriority<VecDeque<LaneId>>,
-    /// Lanes whose jobs in the store are wanted as soon as there is room.
-    hungry: ByPriority<VecDeque<LaneId>>,
+    /// Lanes that hold jobs, or have them in the store, and were not refused: whose turn it is, in order.
+    line: ByPriority<VecDeque<LaneId>>,
+    /// Lanes whose turn came while they held nothing: each has a place kept free.
+    claimed: VecDeque<(usize, LaneId)>,
     /// Lanes that started a job since the last round: wanted ahead, room or not.
     served: ByPriority<VecDeque<LaneId>>,
     parked_on: HashMap<LimitKey, Vec<LaneId>>,
@@ -77,8 +84,8 @@ struct LaneState {
     lane: Arc<Lane>,
     held: ByPriority<VecDeque<Leased>>,
     in_store: ByPriority<bool>,
-    in_runnable: ByPriority<bool>,
-    in_hungry: ByPriority<bool>,
+    /// In line, or claimed.
+    in_line: ByPriority<bool>,
     in_served: ByPriority<bool>,
     parked: Option<Wait>,
     running: usize,
@@ -90,8 +97,7 @@ impl LaneState {
             lane,
             held: Default::default(),
             in_store: Default::default(),
-            in_runnable: Default::default(),
-            in_hungry: Default::default(),
+            in_line: Default::default(),
             in_served: Default::default(),
             parked: None,
             running: 0,
@@ -102,12 +108,35 @@ impl LaneState {
         self.held.iter().map(VecDeque::len).sum()
     }
 
+    /// Held jobs of this priority or a more urgent one.
+    fn held_up_to(&self, at: usize) -> usize {
+        self.held[..=at].iter().map(VecDeque::len).sum()
+    }
+
+    /// How many more jobs of this priority could start now than are held for it, at most `most`.
+    fn startable(&self, gate: &Gate, now: Mono, at: usize, most: usize) -> usize {
+        match gate.free(&self.lane.key, now) {
+            None => most,
+            Some(free) => usize::try_from(free)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(self.held_up_to(at))
+                .min(most),
+        }
+    }
+
     fn is_forgettable(&self) -> bool {
         self.running == 0
             && self.parked.is_none()
             && !self.in_store.contains(&true)
+            && !self.in_line.contains(&true)
+            && !self.in_served.contains(&true)
             && self.held.iter().all(VecDeque::is_empty)
     }
+}
+
+/// How many lanes may be known when one of that priority is offered.
+fn max_lanes(priority: Priority) -> usize {
+    MAX_LANES - LANES_RESERVED_PER_LEVEL * level(priority)
 }
 
 fn level(priority: Priority) -> usize {
@@ -133,18 +162,18 @@ impl Frontier {
         self.lanes.len()
     }
 
-    /// Whether there is room for more lanes.
+    /// Whether a page of lanes of that priority is worth reading.
     #[must_use]
-    pub fn has_room_for_lanes(&self) -> bool {
-        self.lanes.len() < MAX_LANES
+    pub fn has_room_for_lanes(&self, priority: Priority) -> bool {
+        self.lanes.len() + LANES_BEFORE_MORE <= max_lanes(priority)
     }
 
-    /// A lane has ready jobs of that priority. Ignored (`false`) when [`MAX_LANES`] others are known: it will be offered
+    /// A lane has ready jobs of that priority. Ignored (`false`) when too many others are known: it must be offered
     /// again when some of them are done.
     pub fn offer(&mut self, ready: &ReadyLane) -> bool {
         let id = ready.lane.id;
         if !self.lanes.contains_key(&id) {
-            if !self.has_room_for_lanes() && !self.forget_one_below(ready.priority) {
+            if self.lanes.len() >= max_lanes(ready.priority) {
                 return false;
             }
             self.lanes.insert(id, LaneState::new(Arc::clone(&ready.lane)));
@@ -169,22 +198,41 @@ impl Frontier {
         self.wake(id);
     }
 
-    /// The most urgent held job that gets a permit at `now`, with the permit.
-    pub fn next(&mut self, gate: &Gate, now: Mono) -> Option<(Leased, Permit)> {
+    /// The most urgent held job that gets a permit at `now`, with the permit, while there is room for `room` jobs. Lanes
+    /// whose turn comes first but that hold nothing claim a place instead, for [`Frontier::wants`].
+    pub fn next(&mut self, gate: &Gate, now: Mono, room: usize) -> Option<(Leased, Permit)> {
         for at in 0..LEVELS {
-            while let Some(id) = self.runnable[at].pop_front() {
+            while room > self.claimed.len() {
+                let Some(id) = self.line[at].pop_front() else { break };
                 let Some(state) = self.lanes.get_mut(&id) else { continue };
-                state.in_runnable[at] = false;
-                if state.parked.is_some() || state.held[at].is_empty() {
+                state.in_line[at] = false;
+                if state.parked.is_some() {
                     continue;
                 }
-                match gate.try_admit(&state.lane.key, now) {
-                    Err(wait) => self.park(id, wait),
-                    Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
+                if !state.held[at].is_empty() {
+                    match gate.try_admit(&state.lane.key, now) {
+                        Err(wait) => self.park(id, wait),
+                        Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
+                    }
+                } else if state.in_store[at] {
+                    self.claim(gate, now, at, id);
+                } else {
+                    self.forget_if_idle(id);
                 }
             }
         }
         None
+    }
+
+    fn claim(&mut self, gate: &Gate, now: Mono, at: usize, id: LaneId) {
+        let Some(state) = self.lanes.get_mut(&id) else { return };
+        if state.startable(gate, now, at, 1) > 0 {
+            state.in_line[at] = true;
+            self.claimed.push_back((at, id));
+        } else if state.held() == 0 {
+            self.park_if_refused(gate, now, id);
+        }
+        // Else its held jobs take the permits there are; starting one puts the lane back in line.
     }
 
     fn start(&mut self, id: LaneId, at: usize) -> Option<Leased> {
@@ -206,11 +254,8 @@ impl Frontier {
     pub fn finished(&mut self, id: LaneId) {
         if let Some(state) = self.lanes.get_mut(&id) {
             state.running = state.running.saturating_sub(1);
-            if state.is_forgettable() {
-                self.lanes.remove(&id);
-            } else {
-                self.wake(id);
-            }
+            self.wake(id);
+            self.forget_if_idle(id);
         }
     }
 
@@ -241,14 +286,32 @@ impl Frontier {
     /// What to lease now, most urgent first.
     pub fn wants(&mut self, gate: &Gate, now: Mono, appetite: Appetite) -> Vec<Want> {
         let mut wants = Vec::new();
-        let mut room = appetite.room;
-        for at in 0..LEVELS {
-            if appetite.lease_ahead {
+        self.want_claimed(gate, now, appetite, &mut wants);
+        if appetite.lease_ahead {
+            for at in 0..LEVELS {
                 self.want_ahead(gate, at, appetite.max_losses, &mut wants);
             }
-            self.want_now(gate, now, at, &mut room, appetite.max_losses, &mut wants);
         }
         wants
+    }
+
+    /// Lanes that claimed a place share the room evenly, and stay at the front of the line.
+    fn want_claimed(&mut self, gate: &Gate, now: Mono, appetite: Appetite, wants: &mut Vec<Want>) {
+        let max_losses = appetite.max_losses;
+        let mut room = appetite.room;
+        let mut left = self.claimed.len();
+        for (at, id) in &self.claimed {
+            let Some(state) = self.lanes.get_mut(id) else { continue };
+            let count = state.startable(gate, now, *at, room.div_ceil(left.max(1)));
+            left -= 1;
+            room -= count;
+            if count > 0 && state.in_store[*at] {
+                wants.push(Want { priority: Priority::ALL[*at], lane: *id, count, max_losses });
+            }
+        }
+        for (at, id) in std::mem::take(&mut self.claimed).into_iter().rev() {
+            self.line[at].push_front(id);
+        }
     }
 
     /// Lanes in service get up to `max_concurrent` held jobs.
@@ -257,6 +320,7 @@ impl Frontier {
             let Some(state) = self.lanes.get_mut(&id) else { continue };
             state.in_served[at] = false;
             if !state.in_store[at] || state.running == 0 {
+                self.forget_if_idle(id);
                 continue;
             }
             let Some(limit) = gate.max_concurrent(&state.lane.key) else { continue };
@@ -264,42 +328,6 @@ impl Frontier {
             let count = limit.saturating_sub(state.held());
             if count > 0 {
                 wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
-            }
-        }
-    }
-
-    /// Lanes that could start more than they hold share the room, in turns.
-    fn want_now(
-        &mut self,
-        gate: &Gate,
-        now: Mono,
-        at: usize,
-        room: &mut usize,
-        max_losses: u32,
-        wants: &mut Vec<Want>,
-    ) {
-        for _ in 0..self.hungry[at].len() {
-            if *room == 0 {
-                return;
-            }
-            let Some(id) = self.hungry[at].pop_front() else { return };
-            let Some(state) = self.lanes.get_mut(&id) else { continue };
-            state.in_hungry[at] = false;
-            if !state.in_store[at] || state.parked.is_some() {
-                continue;
-            }
-            let held = state.held();
-            let free = gate.free(&state.lane.key, now);
-            let startable = free
-                .map_or(*room, |n| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(held));
-            let count = startable.min(*room);
-            if count > 0 {
-                *room -= count;
-                wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
-                state.in_hungry[at] = true;
-                self.hungry[at].push_back(id);
-            } else if held == 0 {
-                self.park_if_refused(gate, now, id);
             }
         }
     }
@@ -323,9 +351,7 @@ impl Frontier {
             && dry
         {
             state.in_store[at] = false;
-            if state.is_forgettable() {
-                self.lanes.remove(&want.lane);
-            }
+            self.forget_if_idle(want.lane);
         }
     }
 
@@ -373,11 +399,8 @@ impl Frontier {
     fn unpark(&mut self, id: LaneId) {
         if let Some(state) = self.lanes.get_mut(&id) {
             state.parked = None;
-            if state.is_forgettable() {
-                self.lanes.remove(&id);
-            } else {
-                self.wake(id);
-            }
+            self.wake(id);
+            self.forget_if_idle(id);
         }
     }
 
@@ -388,28 +411,16 @@ impl Frontier {
             return;
         }
         for at in 0..LEVELS {
-            if !state.held[at].is_empty() && !state.in_runnable[at] {
-                state.in_runnable[at] = true;
-                self.runnable[at].push_back(id);
-            }
-            if state.in_store[at] && !state.in_hungry[at] {
-                state.in_hungry[at] = true;
-                self.hungry[at].push_back(id);
+            if !state.in_line[at] && (!state.held[at].is_empty() || state.in_store[at]) {
+                state.in_line[at] = true;
+                self.line[at].push_back(id);
             }
         }
     }
 
-    /// Forgets one lane that has nothing here and only jobs less urgent than `priority` in the store.
-    fn forget_one_below(&mut self, priority: Priority) -> bool {
-        let spare = self.lanes.iter().find(|(_, state)| {
-            state.running == 0
-                && state.parked.is_none()
-                && state.held() == 0
-                && !state.in_store[..=level(priority)].contains(&true)
-        });
-        match spare.map(|(id, _)| *id) {
-            Some(id) => self.lanes.remove(&id).is_some(),
-            None => false,
+    fn forget_if_idle(&mut self, id: LaneId) {
+        if self.lanes.get(&id).is_some_and(LaneState::is_forgettable) {
+            self.lanes.remove(&id);
         }
     }
 }

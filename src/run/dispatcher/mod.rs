@@ -30,7 +30,7 @@ use super::report::{RunError, RunReport, Tally};
 use super::stop::StopCause;
 use super::worker::{Assigned, Message, Shared, Slot};
 use crate::handler::CancelReason;
-use crate::job::{Kind, Leased, Mono, Suspicion, WallMs};
+use crate::job::{Kind, Leased, Mono, Priority, Suspicion, WallMs};
 use crate::queue::store::{
     LaneCursor, Owner, Settlement, Store, StoreError, Turn, TurnReport, Want,
 };
@@ -101,6 +101,8 @@ pub(super) struct Dispatcher {
 
     cursor: Option<LaneCursor>,
     scanned: bool,
+    /// The frontier had no room for lanes of this priority.
+    full_at: Option<Priority>,
     bell: bool,
     last_scan: Mono,
 
@@ -157,6 +159,7 @@ impl Dispatcher {
             wary_in_flight: 0,
             cursor: None,
             scanned: false,
+            full_at: None,
             bell: false,
             last_scan: now,
             finished_since_turn: 0,
@@ -226,8 +229,11 @@ impl Dispatcher {
 
     /// Sends held jobs that get a permit to the workers.
     fn assign(&mut self, now: Mono) {
-        while self.phase == Phase::Running && self.room() > 0 {
-            let Some((job, permit)) = self.frontier.next(&self.shared.gate, now) else { return };
+        while self.phase == Phase::Running {
+            let room = self.room();
+            let Some((job, permit)) = self.frontier.next(&self.shared.gate, now, room) else {
+                return;
+            };
             if Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime {
                 self.wary_in_flight += 1;
             }
@@ -329,13 +335,17 @@ impl Dispatcher {
             self.more_due = true;
             self.rescan();
         }
-        if self.scanned || !self.frontier.has_room_for_lanes() {
+        let room_for_lanes =
+            self.full_at.is_none_or(|priority| self.frontier.has_room_for_lanes(priority));
+        if self.scanned || !room_for_lanes {
             return Ok(false);
         }
         let page = self.store.ready_lanes(self.cursor, LANES_PER_PAGE, &self.kinds)?;
         self.last_scan = now;
+        self.full_at = None;
         for ready in &page {
             if !self.frontier.offer(ready) {
+                self.full_at = Some(ready.priority);
                 return Ok(false);
             }
             self.cursor = Some((ready.priority, ready.lane.id));
