@@ -1,4 +1,5 @@
 //! The work queue.
 
 pub mod memory;
+pub mod sqlite;
 pub mod store;
