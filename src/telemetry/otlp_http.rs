@@ -120,6 +120,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
+    use std::time::Duration;
 
     use super::super::log::tests::{at, logged};
     use super::super::otel_settings::tests::settings;
@@ -164,7 +165,10 @@ mod tests {
         // Connections are accepted by the system and lie in the backlog for ever.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = client(&format!("http://{}/v1/traces", listener.local_addr().unwrap()));
-        assert!(matches!(post(&client), Err(ureq::Error::Timeout(_))));
+        let (ended, end) = crossbeam_channel::bounded(1);
+        thread::spawn(move || ended.send(post(&client)));
+        let answer = end.recv_timeout(Duration::from_secs(60)).expect("an end");
+        assert!(matches!(answer, Err(ureq::Error::Timeout(_))), "{answer:?}");
     }
 
     #[test]

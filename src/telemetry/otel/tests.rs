@@ -270,6 +270,16 @@ fn spans_that_find_no_room_are_counted_and_room_comes_back() {
 }
 
 #[test]
+fn what_the_exporter_will_not_see_takes_no_room() {
+    let (address, _posts) = collector();
+    let otel = otel_to(address);
+    otel.shutdown(AMPLE);
+    let job = leased("doi:10.1/a");
+    otel.on(&Event::JobSettled(done(&job)));
+    assert_eq!(otel.traces.unwrap().flow.lost(), 0);
+}
+
+#[test]
 fn times_before_1970_and_out_of_range_do_no_harm() {
     let check = |ms, expected| assert_eq!(system_time(WallMs(ms)), expected);
     check(1_500, UNIX_EPOCH + Duration::from_millis(1_500));
