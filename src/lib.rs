@@ -4,5 +4,6 @@ pub mod config;
 pub mod handler;
 pub mod job;
 pub mod limit;
+pub mod process;
 pub mod queue;
 pub mod run;

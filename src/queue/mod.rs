@@ -9,6 +9,7 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod sqlite;
 pub mod store;
 
 use std::collections::VecDeque;
