@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod config;
 pub mod handler;
+pub mod intake;
 pub mod job;
 pub mod limit;
 pub mod process;
