@@ -1,6 +1,7 @@
 //! One test binary, by what it proves: one link, and one list of topics.
 
 mod conformance;
+mod limits;
 
 /// A file nobody declares is a test nobody runs.
 #[test]

@@ -1,0 +1,328 @@
+//! So many at once under each key.
+//!
+//! Must never let more permits out than a key's limit, remember a key that nobody uses and nobody set a limit
+//! on, or hold its lock while calling out.
+
+use std::fmt;
+
+use crate::job::{Key, LimitKey};
+
+use super::by_key::{ByKey, Part, PerPart, parts};
+use super::sync::{Arc, Mutex};
+
+/// Called with a key whose permit returned: see [`KeyedLimiter::on_release`].
+type Hook = Arc<dyn Fn(&LimitKey) + Send + Sync>;
+
+/// Counts permits per resolver and per host. Clones share one state.
+///
+/// Keys are compared as they are: they must be normalised, as [`Key::new`] makes them.
+///
+/// One lock guards the table; it is held for a few look-ups and never while anything else is called. A key with
+/// neither resolver nor host takes no lock at all.
+#[derive(Clone)]
+pub struct KeyedLimiter {
+    shared: Arc<Shared>,
+}
+
+/// The slots of one [`Key`], its resolver's and its host's. Dropping it returns them.
+pub struct Slots {
+    key: Key,
+    /// Where they return to; `None` for a key that nothing limits.
+    shared: Option<Arc<Shared>>,
+    /// Whom to tell when they return, whether or not the slots themselves refused somebody.
+    also_tell: PerPart<bool>,
+}
+
+/// Every slot of a key is taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{running} of {limit} running at {on}")]
+pub struct Full {
+    /// The key that refused: the first in the order resolver, host.
+    pub on: LimitKey,
+    /// Permits out.
+    pub running: u32,
+    /// Permits there are.
+    pub limit: u32,
+}
+
+/// A key with permits out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// Which.
+    pub key: LimitKey,
+    /// Permits out; at least 1.
+    pub running: u32,
+    /// Permits there are; `None`: unlimited.
+    pub limit: Option<u32>,
+}
+
+struct Shared {
+    table: Mutex<Table>,
+    hook: Mutex<Option<Hook>>,
+}
+
+struct Table {
+    per_host: Option<u32>,
+    entries: ByKey<Entry>,
+}
+
+/// What is known of one key. An entry that knows nothing is removed.
+#[derive(Default)]
+struct Entry {
+    running: u32,
+    /// The limit set on this very key; `None`: the default of its kind.
+    limit: Option<u32>,
+    /// Somebody was refused since a slot last returned, and is to be told of the next one.
+    refused: bool,
+}
+
+impl KeyedLimiter {
+    /// A limiter of `per_host` permits for every host (`None`: unlimited) and unlimited ones for every resolver, but for
+    /// those that [`KeyedLimiter::set`] names.
+    #[must_use]
+    pub fn new(per_host: Option<u32>) -> KeyedLimiter {
+        let table = Table { per_host, entries: ByKey::default() };
+        KeyedLimiter {
+            shared: Arc::new(Shared { table: Mutex::new(table), hook: Mutex::new(None) }),
+        }
+    }
+
+    /// Has `hook` called, in place of any other, with each key that has refused somebody since its last release, when
+    /// one of its slots returns or its limit is raised so far that there is one. No lock is held: it may call this
+    /// limiter.
+    ///
+    /// It is called once however many were refused and however many slots return before the next refusal. So
+    /// whoever is told must try until refused (or out of work), not once; and, since the hook may come before a refused
+    /// caller has begun to wait, it must leave a mark that the caller finds.
+    pub fn on_release(&self, hook: impl Fn(&LimitKey) + Send + Sync + 'static) {
+        *self.shared.hook.lock() = Some(Arc::new(hook));
+    }
+
+    /// The slots of `key`: all or none.
+    ///
+    /// # Errors
+    /// [`Full`] naming the first key without a free slot.
+    pub fn try_acquire(&self, key: &Key) -> Result<Slots, Full> {
+        let shared = if key.is_free() {
+            None
+        } else {
+            self.shared.table.lock().claim_all(key)?;
+            Some(Arc::clone(&self.shared))
+        };
+        Ok(Slots { key: key.clone(), shared, also_tell: [false; 2] })
+    }
+
+    /// Limits `key` to `limit` permits (0: none at all); `None`: to the default of its kind. Permits that are out stay
+    /// out. Returns whether the hook was called.
+    pub fn set(&self, key: &LimitKey, limit: Option<u32>) -> bool {
+        let tell = self.shared.table.lock().set(key.into(), limit);
+        if tell {
+            self.tell(key);
+        }
+        tell
+    }
+
+    /// How many permits there are for `key` now; `None`: unlimited.
+    #[must_use]
+    pub fn free(&self, key: &Key) -> Option<u32> {
+        self.tightest(key, |limit, running| limit.saturating_sub(running))
+    }
+
+    /// The tightest limit on `key`; `None`: unlimited.
+    #[must_use]
+    pub fn max_concurrent(&self, key: &Key) -> Option<u32> {
+        self.tightest(key, |limit, _| limit)
+    }
+
+    /// The limit on one key; `None`: unlimited.
+    #[must_use]
+    pub fn limit(&self, key: &LimitKey) -> Option<u32> {
+        self.shared.table.lock().standing(key.into()).0
+    }
+
+    /// Every key with permits out, in no order.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<InUse> {
+        let table = self.shared.table.lock();
+        let used = table.entries.iter().filter(|(_, entry)| entry.running > 0);
+        used.map(|(part, entry)| InUse {
+            key: part.to_limit_key(),
+            running: entry.running,
+            limit: entry.limit.or(table.default_of(part)),
+        })
+        .collect()
+    }
+
+    /// Calls the hook, if there is one.
+    pub(super) fn tell(&self, key: &LimitKey) {
+        self.shared.tell(key);
+    }
+
+    /// The least `measure(limit, running)` over the limited parts of `key`.
+    fn tightest(&self, key: &Key, measure: impl Fn(u32, u32) -> u32) -> Option<u32> {
+        if key.is_free() {
+            return None;
+        }
+        let table = self.shared.table.lock();
+        let measures = parts(key).into_iter().flatten().filter_map(|part| {
+            let (limit, running) = table.standing(part);
+            limit.map(|limit| measure(limit, running))
+        });
+        measures.min()
+    }
+
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.shared.table.lock().entries.iter().count()
+    }
+}
+
+impl fmt::Debug for KeyedLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedLimiter").field("in_use", &self.in_use()).finish()
+    }
+}
+
+impl Slots {
+    /// The key they were given for.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Has the hook called for these parts too when the slots return: something else that they wait for did.
+    pub(super) fn also_tell(&mut self, tell: PerPart<bool>) {
+        for (mark, tell) in self.also_tell.iter_mut().zip(tell) {
+            *mark |= tell;
+        }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.take() else { return };
+        let refused = shared.table.lock().release_all(&self.key);
+        for ((part, refused), also) in parts(&self.key).into_iter().zip(refused).zip(self.also_tell)
+        {
+            if let Some(part) = part.filter(|_| refused || also) {
+                shared.tell(&part.to_limit_key());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slots").field(&self.key).finish()
+    }
+}
+
+impl Shared {
+    fn tell(&self, key: &LimitKey) {
+        // Cloned in a statement of its own: the lock must be free again when the hook runs.
+        let hook = self.hook.lock().clone();
+        if let Some(hook) = hook {
+            hook(key);
+        }
+    }
+}
+
+impl Table {
+    fn default_of(&self, part: Part<'_>) -> Option<u32> {
+        match part {
+            Part::Resolver(_) => None,
+            Part::Host(_) => self.per_host,
+        }
+    }
+
+    /// The limit on one key, and how many permits of it are out.
+    fn standing(&self, part: Part<'_>) -> (Option<u32>, u32) {
+        let entry = self.entries.get(part);
+        let limit = entry.and_then(|entry| entry.limit).or(self.default_of(part));
+        (limit, entry.map_or(0, |entry| entry.running))
+    }
+
+    fn claim_all(&mut self, key: &Key) -> Result<(), Full> {
+        let [resolver, host] = parts(key);
+        if let Some(resolver) = resolver {
+            self.claim(resolver)?;
+        }
+        if let Some(host) = host
+            && let Err(full) = self.claim(host)
+        {
+            // Undone under the same lock: nobody has seen the resolver's slot taken, so nobody is to be told.
+            if let Some(resolver) = resolver {
+                self.unclaim(resolver);
+            }
+            return Err(full);
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, part: Part<'_>) -> Result<(), Full> {
+        self.update(part, |entry, default| match entry.limit.or(default) {
+            Some(limit) if entry.running >= limit => {
+                entry.refused = true;
+                Err(Full { on: part.to_limit_key(), running: entry.running, limit })
+            }
+            _ => {
+                entry.running += 1;
+                Ok(())
+            }
+        })
+    }
+
+    fn unclaim(&mut self, part: Part<'_>) {
+        self.update(part, |entry, _| entry.running -= 1);
+    }
+
+    /// Returns the slots of `key`; which parts had refused somebody since their last release.
+    fn release_all(&mut self, key: &Key) -> PerPart<bool> {
+        parts(key).map(|part| part.is_some_and(|part| self.release(part)))
+    }
+
+    fn release(&mut self, part: Part<'_>) -> bool {
+        self.update(part, |entry, _| {
+            entry.running -= 1;
+            std::mem::take(&mut entry.refused)
+        })
+    }
+
+    /// Sets a limit; whether somebody who was refused may come in now.
+    fn set(&mut self, part: Part<'_>, limit: Option<u32>) -> bool {
+        self.update(part, |entry, default| {
+            entry.limit = limit;
+            let room = limit.or(default).is_none_or(|limit| entry.running < limit);
+            room && std::mem::take(&mut entry.refused)
+        })
+    }
+
+    /// Changes what is known of one key, given the default limit of its kind. The only way an entry comes and goes.
+    fn update<R>(
+        &mut self,
+        part: Part<'_>,
+        change: impl FnOnce(&mut Entry, Option<u32>) -> R,
+    ) -> R {
+        let default = self.default_of(part);
+        if let Some(entry) = self.entries.get_mut(part) {
+            let result = change(entry, default);
+            if entry.is_idle() {
+                self.entries.remove(part);
+            }
+            return result;
+        }
+        let mut entry = Entry::default();
+        let result = change(&mut entry, default);
+        if !entry.is_idle() {
+            self.entries.insert(part, entry);
+        }
+        result
+    }
+}
+
+impl Entry {
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.limit.is_none() && !self.refused
+    }
+}
