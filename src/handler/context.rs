@@ -271,3 +271,70 @@ impl<'a> Context<'a> {
         self.completion.take().map(|make| make())
     }
 }
+
+/// What the tests of handlers share: one attempt, without a queue or a run around it.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::clock::System;
+    use crate::handler::{Handler, Ran};
+    use crate::job::{Epoch, JobRow, JobSpec, Lane, LaneId, LeaseToken, Priority};
+
+    /// One attempt to be made: change what matters, then run it.
+    pub(crate) struct Attempt {
+        pub(crate) job: Leased,
+        pub(crate) cancel: Arc<Cancel>,
+        pub(crate) owner_directory: Option<PathBuf>,
+    }
+
+    impl Attempt {
+        /// The first attempt of job 7 with this payload, under the lease of epoch 3.
+        pub(crate) fn of(payload: &str) -> Attempt {
+            let spec = JobSpec::new("test:1", "test").unwrap();
+            let lane = Lane { id: LaneId(1), kind: spec.kind, key: spec.key };
+            let job = Leased {
+                token: LeaseToken { job: JobRow(7), epoch: Epoch(3) },
+                artifact_id: spec.artifact_id,
+                lane: Arc::new(lane),
+                priority: Priority::default(),
+                attempt: 1,
+                attempts_total: 1,
+                losses: 0,
+                max_attempts: None,
+                timeout_seconds: None,
+                retry: None,
+                payload: payload.to_owned(),
+                checkpoint: None,
+                previous: None,
+            };
+            Attempt { job, cancel: Arc::new(Cancel::new().unwrap()), owner_directory: None }
+        }
+
+        /// What `handler` makes of it.
+        pub(crate) fn run(&self, handler: &dyn Handler) -> Outcome {
+            let (gate, clock) = (Gate::default(), System::new());
+            let mut context = Context::new(ContextParts {
+                job: &self.job,
+                cancel: &self.cancel,
+                gate: &gate,
+                clock: &clock,
+                permit: None,
+                deadline: Mono(Duration::from_secs(3600)),
+                worker: 0,
+                owner_directory: self.owner_directory.as_deref(),
+                completion: Box::new(|| Completion::new(drop)),
+            });
+            match handler.run(&mut context) {
+                Ran::Finished(outcome) => outcome,
+                Ran::Later => panic!("the handler has not finished"),
+            }
+        }
+    }
+
+    /// What `handler` makes of a first attempt with this payload.
+    pub(crate) fn run(handler: &dyn Handler, payload: &str) -> Outcome {
+        Attempt::of(payload).run(handler)
+    }
+}

@@ -4,6 +4,8 @@
 //! permits and defers when there is none.
 
 mod context;
+mod exec;
+mod noop;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
+pub use exec::Exec;
+pub use noop::Noop;
 
 /// What a handler returns.
 #[derive(Debug, PartialEq)]

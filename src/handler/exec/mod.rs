@@ -1,0 +1,227 @@
+//! `exec`: runs a command. Registered only where commands are allowed; here nobody asks again.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `command` | a list of strings: a program, found as by execvp(3), and its arguments |
+//! | `shell` | a string, run as `/bin/sh -c`; exactly one of the two |
+//! | `stdin` | a string for it to read; absent: nothing |
+//! | `env` | a map of strings, added to orch's own environment |
+//! | `cwd` | where it runs; absent: where orch runs |
+//!
+//! It inherits orch's environment whole, credentials of orch that are in it included: who may have commands run may
+//! read it anyway. Added are `ORCH_ARTIFACT_ID`, `ORCH_JOB_ID` (the row's number), `ORCH_ATTEMPT` (1 for the first) and
+//! `ORCH_FENCE` (the lease's epoch: of two attempts the later has the higher). They win over `env`.
+//!
+//! | it ends | the job |
+//! |---|---|
+//! | with status 0 | is done |
+//! | with status 75 (`EX_TEMPFAIL` of sysexits.h) | is tried again, reason `exit_status` |
+//! | by SIGHUP, SIGINT, SIGKILL or SIGTERM | the same: somebody else ended it (a shutdown, the OOM killer) |
+//! | with another status, or by another signal | ends in error, reason `exit_status` |
+//! | because it was cancelled, however it then ends | is tried again, reason `deadline` or `internal` |
+//! | before it began: no such program or directory, not allowed | ends in error, reason `bad_payload` |
+//! | before it began: no process, memory or descriptor to be had | is tried again, reason `internal` |
+//!
+//! The command leads a process group of its own (see [`crate::process`]). Cancelled, the group gets SIGTERM, and SIGKILL
+//! two seconds later. As soon as the leader has exited, whatever is left of its group is killed: no command outlives its
+//! job, in the background or otherwise, and nobody is waited for who merely holds its output open.
+//!
+//! Standard output and error are one pipe, so they stay in the order they were written; the last 64 KiB are kept:
+//!
+//! ```text
+//!   {"exit_status":3,"signal":null,"output":"…","output_bytes":70000,"truncated":true}
+//! ```
+//!
+//! A command that succeeds without a word leaves no such particulars.
+//!
+//! Must never sleep or block other than in `poll`, and never leave a process behind.
+
+mod output;
+mod payload;
+mod pump;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::fs::Access;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use serde::Serialize;
+
+use super::{Context, Handler, Ran};
+use crate::job::{ErrorReason, Outcome};
+use crate::process::{Group, SpawnError};
+use output::{Tail, last_line};
+use payload::Task;
+use pump::{Finished, Pump};
+
+/// "Temporary failure; the user is invited to retry": `EX_TEMPFAIL` of sysexits.h.
+const EX_TEMPFAIL: i32 = 75;
+
+/// The handler of kind `exec`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exec;
+
+impl Handler for Exec {
+    fn run(&self, context: &mut Context<'_>) -> Ran {
+        let outcome = match Task::of(context) {
+            Ok(task) => attempt(&task, context),
+            Err(error) => Outcome::fail(ErrorReason::BadPayload, error.to_string()),
+        };
+        outcome.into()
+    }
+}
+
+fn attempt(task: &Task, context: &Context<'_>) -> Outcome {
+    if let Some(reason) = context.cancel().reason() {
+        return reason.outcome();
+    }
+    let pump = match start(task, context) {
+        Ok(pump) => pump,
+        Err(error) => return not_started(task, &error),
+    };
+    match pump.finish(context) {
+        Ok(finished) => verdict(&finished),
+        Err(error) => {
+            Outcome::retry(ErrorReason::Internal, format!("lost sight of the command: {error}"))
+        }
+    }
+}
+
+fn start<'a>(task: &'a Task, context: &Context<'_>) -> Result<Pump<'a>, SpawnError> {
+    let (output, stdout) = io::pipe().map_err(SpawnError::Prepare)?;
+    let stderr = stdout.try_clone().map_err(SpawnError::Prepare)?;
+    let mut command = task.command(context);
+    command.stdout(stdout).stderr(stderr).stdin(Stdio::null());
+    let mut input = None;
+    if !task.stdin.is_empty() {
+        let (stdin, writer) = input_pipe().map_err(SpawnError::Prepare)?;
+        command.stdin(stdin);
+        input = Some((writer, task.stdin.as_bytes()));
+    }
+    let group = Group::spawn(command, context.owner_directory())?;
+    Ok(Pump::new(group, output, input))
+}
+
+/// A pipe that blocks the command when it is empty, but not us when it is full.
+fn input_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok((reader, writer))
+}
+
+/// Whether the line is to blame, this machine, or the moment.
+fn not_started(task: &Task, error: &SpawnError) -> Outcome {
+    let (SpawnError::Prepare(cause) | SpawnError::Execute(cause)) = error;
+    if !will_not_pass(cause) {
+        return Outcome::retry(ErrorReason::Internal, error.to_string());
+    }
+    if let Some(directory) = task.directory.as_deref().filter(|path| !can_be_entered(path)) {
+        let message = format!("cwd: cannot run in {}: {cause}", directory.display());
+        return Outcome::fail(ErrorReason::BadPayload, message);
+    }
+    match error {
+        SpawnError::Prepare(_) => Outcome::retry(ErrorReason::Internal, error.to_string()),
+        SpawnError::Execute(_) => {
+            let message = format!("command: cannot run {:?}: {cause}", task.program);
+            Outcome::fail(ErrorReason::BadPayload, message)
+        }
+    }
+}
+
+/// Whether execve(2) or chdir(2) would say the same again: the others are want of something, such as memory.
+fn will_not_pass(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::NOENT
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::NOTDIR
+                | Errno::ISDIR
+                | Errno::NOEXEC
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+                | Errno::TOOBIG
+                | Errno::INVAL
+        )
+    )
+}
+
+fn can_be_entered(path: &Path) -> bool {
+    path.is_dir() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
+}
+
+fn verdict(finished: &Finished) -> Outcome {
+    let Finished { status, cancelled, output } = finished;
+    let text = output.text();
+    let outcome = match cancelled {
+        Some(reason) => reason.outcome(),
+        None => judge(*status, &text),
+    };
+    let says_nothing = output.total_bytes() == 0 && status.success();
+    if says_nothing { outcome } else { with_detail(outcome, detail(*status, output, &text)) }
+}
+
+fn judge(status: ExitStatus, output: &str) -> Outcome {
+    let say = |what: String| match last_line(output) {
+        Some(line) => format!("{what}: {line}"),
+        None => what,
+    };
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Outcome::done(),
+        (Some(EX_TEMPFAIL), _) => {
+            Outcome::retry(ErrorReason::ExitStatus, say(format!("exit status {EX_TEMPFAIL}")))
+        }
+        (Some(code), _) => {
+            Outcome::fail(ErrorReason::ExitStatus, say(format!("exit status {code}")))
+        }
+        (None, Some(signal)) if is_sent_by_others(signal) => {
+            Outcome::retry(ErrorReason::ExitStatus, say(format!("ended by signal {signal}")))
+        }
+        (None, signal) => {
+            let signal = signal.unwrap_or_default();
+            Outcome::fail(ErrorReason::ExitStatus, say(format!("ended by signal {signal}")))
+        }
+    }
+}
+
+/// Whether such a signal comes from somebody who wants the process to end, not from what the process did.
+fn is_sent_by_others(signal: i32) -> bool {
+    [Signal::HUP, Signal::INT, Signal::KILL, Signal::TERM].iter().any(|s| s.as_raw() == signal)
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    exit_status: Option<i32>,
+    signal: Option<i32>,
+    output: &'a str,
+    output_bytes: u64,
+    truncated: bool,
+}
+
+fn detail(status: ExitStatus, output: &Tail, text: &str) -> Option<String> {
+    let detail = Detail {
+        exit_status: status.code(),
+        signal: status.signal(),
+        output: text,
+        output_bytes: output.total_bytes(),
+        truncated: output.is_truncated(),
+    };
+    serde_json::to_string(&detail).ok()
+}
+
+fn with_detail(mut outcome: Outcome, detail: Option<String>) -> Outcome {
+    match &mut outcome {
+        Outcome::Done { note, .. }
+        | Outcome::Skipped { note, .. }
+        | Outcome::Retry { note, .. }
+        | Outcome::Fail { note, .. } => note.detail = detail,
+        Outcome::Defer { .. } => {}
+    }
+    outcome
+}
