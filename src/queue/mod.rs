@@ -1,6 +1,229 @@
-//! The work queue.
+//! The work queue, as the rest of the program sees it: a store, and the clock that tells it the time.
+//!
+//! ```text
+//!   import, list, show, export, ... --> WorkQueue --> trait Store --> SQLite | memory
+//! ```
+//!
+//! What takes long is cut into bounded pages here, one short transaction each: no call keeps the store
+//! to itself, or a snapshot open, while millions of rows go by. Must never know of handlers, threads or limits.
 
 pub mod conformance;
 pub mod memory;
 pub mod sqlite;
 pub mod store;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::clock::{Clock, System};
+use crate::job::{ArtifactId, JobRow, JobSpec, Reason, State, WallMs};
+
+use memory::MemoryStore;
+use store::{
+    AttemptView, Counts, Dimension, Filter, Inserted, JobView, OnDuplicate, RetryFilter, Store,
+    StoreError,
+};
+
+/// How many jobs one transaction reads, puts back or deletes: some milliseconds each.
+const PAGE_JOBS: usize = 1_000;
+
+/// A durable queue of jobs.
+pub struct WorkQueue {
+    store: Box<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl WorkQueue {
+    /// A queue that is gone with its last handle: for tests, and for programs that need no file.
+    #[must_use]
+    pub fn in_memory() -> WorkQueue {
+        WorkQueue::new(Box::new(MemoryStore::new()), Arc::new(System::new()))
+    }
+
+    /// A queue on that store, going by that clock.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>, clock: Arc<dyn Clock>) -> WorkQueue {
+        WorkQueue { store, clock }
+    }
+
+    /// Adds one job; an id that is there already changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was added.
+    pub fn enqueue(&mut self, spec: &JobSpec) -> Result<Inserted, StoreError> {
+        let answers = self.insert(std::slice::from_ref(spec), OnDuplicate::Skip)?;
+        // One spec, one answer: `Store::insert` says so, and the conformance suite holds stores to it.
+        Ok(answers.first().copied().unwrap_or(Inserted::Duplicate))
+    }
+
+    /// Adds jobs in one transaction; one answer each, in order. When it returns they are on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]; none was added.
+    pub fn insert(
+        &mut self,
+        specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        self.store.insert(specs, on_duplicate, self.clock.wall())
+    }
+
+    /// Counts by state, without scanning.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn counts(&mut self) -> Result<Counts, StoreError> {
+        self.store.counts()
+    }
+
+    /// Counts by state for each value of `by`; see [`Store::counts_by`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
+        self.store.counts_by(by)
+    }
+
+    /// The jobs that match, oldest row first. Read page by page: what changes meanwhile is seen as it is when
+    /// its page is read. Ends after the first error.
+    pub fn jobs(&mut self, filter: Filter) -> Jobs<'_> {
+        Jobs { store: &mut *self.store, filter, page: VecDeque::new(), after: None, over: false }
+    }
+
+    /// One job and the story of its attempts, oldest first; `None` when the id is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn show(
+        &mut self,
+        id: &ArtifactId,
+    ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        self.store.show(id)
+    }
+
+    /// Puts failed jobs back, at most `limit` (`None`: all), with a fresh allowance of attempts. Returns how many; with
+    /// `dry_run`, how many it would be, and nothing changes.
+    ///
+    /// # Errors
+    /// [`StoreError`]; pages before the one that failed stay put back.
+    pub fn retry_failed(
+        &mut self,
+        filter: &RetryFilter,
+        limit: Option<u64>,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let counts = self.store.counts()?;
+        // No more than there are now: beside a runner that fails jobs as fast as they are put back, this ends.
+        let there = match filter.reason {
+            Some(Reason::Skipped(_)) => counts.skipped,
+            _ => counts.error,
+        };
+        let most = limit.map_or(there, |limit| limit.min(there));
+        if dry_run {
+            return self.count_retryable(filter, most);
+        }
+        let mut put_back = 0;
+        while put_back < most {
+            let page = page_of(most - put_back);
+            let now = self.clock.wall();
+            let taken = self.store.retry_failed(filter, page, now, false)?;
+            put_back += taken;
+            if taken < page as u64 {
+                break;
+            }
+        }
+        Ok(put_back)
+    }
+
+    /// What [`Store::retry_failed`] would take, counted page by page: asked for all at once, it would read
+    /// millions of rows in one transaction.
+    fn count_retryable(&mut self, filter: &RetryFilter, most: u64) -> Result<u64, StoreError> {
+        let state = match filter.reason {
+            Some(Reason::Skipped(_)) => State::Skipped,
+            _ => State::Error,
+        };
+        let wanted =
+            Filter { state: Some(state), reason: filter.reason, host: filter.host.clone() };
+        let mut found = 0;
+        for job in self.jobs(wanted) {
+            if found == most {
+                break;
+            }
+            let attempts_total = job?.attempts_total;
+            found += u64::from(filter.max_attempts.is_none_or(|max| attempts_total < max));
+        }
+        Ok(found)
+    }
+
+    /// Deletes finished jobs last changed before `before` and keeps their ids' hashes, so that a later import does not
+    /// repeat them; with `forget`, not even those. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; pages before the one that failed stay deleted.
+    pub fn prune(&mut self, before: WallMs, forget: bool) -> Result<u64, StoreError> {
+        let mut pruned = 0;
+        loop {
+            let taken = self.store.prune(before, forget, PAGE_JOBS)?;
+            pruned += taken;
+            if taken < PAGE_JOBS as u64 {
+                return Ok(pruned);
+            }
+        }
+    }
+
+    /// The clock it goes by.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The store, for whoever runs the queue.
+    pub fn store_mut(&mut self) -> &mut dyn Store {
+        &mut *self.store
+    }
+
+    /// The store alone.
+    #[must_use]
+    pub fn into_store(self) -> Box<dyn Store> {
+        self.store
+    }
+}
+
+/// A page no larger than what is left to do.
+fn page_of(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(PAGE_JOBS)
+}
+
+/// Jobs, page by page; see [`WorkQueue::jobs`].
+pub struct Jobs<'a> {
+    store: &'a mut dyn Store,
+    filter: Filter,
+    page: VecDeque<JobView>,
+    after: Option<JobRow>,
+    over: bool,
+}
+
+impl Iterator for Jobs<'_> {
+    type Item = Result<JobView, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A page may be empty and still not the last: a store reads a bounded number of rows, not of matches.
+        while self.page.is_empty() && !self.over {
+            match self.store.list(&self.filter, self.after, PAGE_JOBS) {
+                Ok(page) => {
+                    self.page = page.jobs.into();
+                    self.after = page.next;
+                    self.over = page.next.is_none();
+                }
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.pop_front().map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests;
