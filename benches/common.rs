@@ -8,13 +8,13 @@ use orch::queue::sqlite::{OpenOptions, SqliteStore};
 use orch::queue::store::{OnDuplicate, Store};
 
 /// A new queue at `path`, durable as by default.
-pub fn new_queue(path: &Path) -> Box<dyn Store> {
+pub(crate) fn new_queue(path: &Path) -> Box<dyn Store> {
     let options = OpenOptions { create: true, ..OpenOptions::default() };
     Box::new(SqliteStore::open(path, &options).expect("a new queue"))
 }
 
 /// `count` no-op jobs with a 150-byte line each, spread over `hosts` hosts (0: none).
-pub fn noop_jobs(count: usize, hosts: usize, sleep_ms: u64) -> impl Iterator<Item = JobSpec> {
+pub(crate) fn noop_jobs(count: usize, hosts: usize, sleep_ms: u64) -> impl Iterator<Item = JobSpec> {
     (0..count).map(move |n| {
         let mut spec = JobSpec::new(&format!("bench:{n:09}"), "noop").expect("a good id");
         if hosts > 0 {
@@ -31,7 +31,7 @@ pub fn noop_jobs(count: usize, hosts: usize, sleep_ms: u64) -> impl Iterator<Ite
 }
 
 /// Inserts them in batches.
-pub fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>) {
+pub(crate) fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>) {
     let mut batch = Vec::with_capacity(8_192);
     for spec in specs {
         batch.push(spec);
@@ -44,14 +44,14 @@ pub fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>) {
 }
 
 /// How long `work` takes.
-pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();
     let result = work();
     (result, began.elapsed())
 }
 
 /// The middle of an odd number of figures.
-pub fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }

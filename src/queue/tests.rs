@@ -26,7 +26,7 @@ fn fail_all(queue: &mut WorkQueue) {
                 priority: ready.priority,
                 lane: ready.lane.id,
                 count: 500,
-                unsuspected_only: false,
+                max_losses: u32::MAX,
             })
             .collect();
         let turn = |settle: &[Settlement], lease: &[Want], store: &mut dyn Store| {

@@ -57,7 +57,7 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
         return Ok(head);
     }
     let lane = batch.lanes.by_id(batch.conn, want.lane)?;
-    let passing = if want.unsuspected_only { MAX_SUSPECTS_PASSED } else { 0 };
+    let passing = if want.max_losses == u32::MAX { 0 } else { MAX_SUSPECTS_PASSED };
     // One more than wanted, to see whether there is one.
     let limit = want.count.saturating_add(passing).saturating_add(1);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -68,7 +68,7 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
             head.is_whole = !head.passed;
             return Ok(head);
         };
-        if want.unsuspected_only && row.get::<_, u32>(5)? > 0 {
+        if row.get::<_, u32>(5)? > want.max_losses {
             head.passed = true;
             continue;
         }
