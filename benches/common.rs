@@ -14,7 +14,11 @@ pub(crate) fn new_queue(path: &Path) -> Box<dyn Store> {
 }
 
 /// `count` no-op jobs with a 150-byte line each, spread over `hosts` hosts (0: none).
-pub(crate) fn noop_jobs(count: usize, hosts: usize, sleep_ms: u64) -> impl Iterator<Item = JobSpec> {
+pub(crate) fn noop_jobs(
+    count: usize,
+    hosts: usize,
+    sleep_ms: u64,
+) -> impl Iterator<Item = JobSpec> {
     (0..count).map(move |n| {
         let mut spec = JobSpec::new(&format!("bench:{n:09}"), "noop").expect("a good id");
         if hosts > 0 {

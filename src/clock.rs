@@ -1,4 +1,4 @@
-//! The only file that asks the time.
+//! The only file that asks the time or sleeps.
 //!
 //! Everything that decides by time takes it as an argument ([`WallMs`], [`Mono`]); whoever drives it
 //! asks a [`Clock`]. Leases and waits use monotonic time; only what people asked for (`run_at`,
@@ -16,6 +16,8 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> WallMs;
     /// Monotonic time since this clock began; never steps back.
     fn mono(&self) -> Mono;
+    /// Lets `duration` pass. Only for gathering what comes in anyway; whoever waits for something waits for its event.
+    fn pause(&self, duration: Duration);
 }
 
 /// The machine's clock.
@@ -49,6 +51,10 @@ impl Clock for System {
 
     fn mono(&self) -> Mono {
         Mono(self.began.elapsed())
+    }
+
+    fn pause(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 
@@ -86,5 +92,9 @@ impl Clock for Manual {
 
     fn mono(&self) -> Mono {
         self.now.lock().1
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.advance(duration);
     }
 }

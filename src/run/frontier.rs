@@ -156,6 +156,12 @@ impl Frontier {
         self.held
     }
 
+    /// Whether some lane has a place kept free that only a lease can fill.
+    #[must_use]
+    pub fn has_claims(&self) -> bool {
+        !self.claimed.is_empty()
+    }
+
     /// Lanes known.
     #[must_use]
     pub fn lanes(&self) -> usize {

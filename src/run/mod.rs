@@ -280,6 +280,10 @@ fn drive(
         }
         let message = match next {
             Ok(Next::Again) => None,
+            Ok(Next::Gather(step)) => {
+                shared.clock.pause(step);
+                None
+            }
             Ok(Next::Wait(Some(timeout))) => inbox.recv_timeout(timeout).ok(),
             Ok(Next::Wait(None)) => inbox.recv().ok(),
             Ok(Next::Over) => {

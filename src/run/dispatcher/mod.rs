@@ -36,7 +36,13 @@ use crate::queue::store::{
 };
 
 /// The most jobs assigned beyond the number of workers: what the channel holds.
-pub(super) const MAX_AHEAD: usize = 1_024;
+pub(super) const MAX_AHEAD: usize = 2_048;
+/// Turns follow each other at least this far apart while no worker waits for one: what finished meanwhile shares a
+/// transaction, and freed permits are passed on at once instead of after a commit.
+const TURN_EVERY: Duration = Duration::from_millis(2);
+/// With so many assigned jobs waiting for a worker, messages are looked at every [`GATHER_STEP`] instead of one by one.
+const FLOOD: usize = 64;
+const GATHER_STEP: Duration = Duration::from_micros(200);
 /// The most payload bytes leased in one turn.
 const MAX_TURN_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 /// How many lanes are read from the store at once.
@@ -54,6 +60,8 @@ const MAX_TROUBLES: u32 = 9;
 pub(super) enum Next {
     /// There is more to do at once: only look for messages.
     Again,
+    /// Let messages gather for this long, without being woken by each: the workers have enough to do.
+    Gather(Duration),
     /// Wait for a message, at most this long (`None`: as long as it takes).
     Wait(Option<Duration>),
     /// The run is over.
@@ -216,6 +224,16 @@ impl Dispatcher {
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
+        if !waiting && self.may_hold_off(now) {
+            self.show_progress(now, false);
+            let flood = self.jobs.len() >= FLOOD;
+            let left = self.last_turn_at.plus(TURN_EVERY).since(now);
+            return Ok(if flood {
+                Next::Gather(GATHER_STEP)
+            } else {
+                Next::Wait(self.patience().map(|patience| patience.min(left)).or(Some(left)))
+            });
+        }
         let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
         self.show_progress(now, false);
         if again {
@@ -247,6 +265,17 @@ impl Dispatcher {
             // receiver is held here, so it cannot be closed.
             let _ = self.jobs.send(Assigned { job: Arc::new(job), permit, timeout });
         }
+    }
+
+    /// Whether nobody waits for a turn: the last one is fresh, no worker lacks a job that a lease would give it, and
+    /// in a flood the workers have more to do than has been done. A lone job is settled at once.
+    fn may_hold_off(&self, now: Mono) -> bool {
+        let unstarted = self.jobs.len();
+        self.is_running()
+            && self.in_flight > 0
+            && !self.frontier.has_claims()
+            && (unstarted < FLOOD || unstarted > self.settlements.len())
+            && now.since(self.last_turn_at) < TURN_EVERY
     }
 
     /// One transaction: settle what is pending, make due what is due, lease what may start.
