@@ -8,6 +8,7 @@
 
 mod bells;
 mod model;
+mod owners;
 mod upkeep;
 mod views;
 

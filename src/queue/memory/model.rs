@@ -1,15 +1,15 @@
-//! The maps, and every way a job moves between them: insert, lease, settle, owners' deaths.
+//! The maps, and how a job moves between them while all goes well: insert, settle, make due, lease.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::owners::OwnerState;
 use crate::job::{
-    ArtifactId, Change, Epoch, ErrorReason, Event, FinalState, JobRow, JobSpec, Key, Kind, Lane,
-    LaneId, LeaseToken, Leased, Mono, Note, Priority, Reason, State, WallMs,
+    ArtifactId, Change, Epoch, Event, FinalState, JobRow, JobSpec, Key, Kind, Lane, LaneId,
+    LeaseToken, Leased, Note, Priority, Reason, State, WallMs,
 };
 use crate::queue::store::{
-    AttemptView, Beat, Inserted, OnDuplicate, Owner, ReadyLane, RecoverTerms, Recovered, Settled,
-    Settlement, Turn, TurnReport, Want,
+    AttemptView, Inserted, OnDuplicate, ReadyLane, Settled, Settlement, Turn, TurnReport, Want,
 };
 
 /// So many delayed jobs a turn makes due at most.
@@ -60,15 +60,6 @@ pub(super) struct Job {
     pub(super) story: Vec<AttemptView>,
 }
 
-#[derive(Debug)]
-struct OwnerState {
-    id: Box<str>,
-    beats: u64,
-    retired: bool,
-    /// Its process is gone.
-    killed: bool,
-}
-
 /// Everything a store knows.
 #[derive(Debug, Default)]
 pub(super) struct Model {
@@ -83,9 +74,9 @@ pub(super) struct Model {
     pub(super) delayed: BTreeSet<(WallMs, JobRow)>,
     /// The jobs in [`Place::Leased`], and by whom.
     pub(super) leased: BTreeMap<JobRow, i64>,
-    owners: BTreeMap<i64, OwnerState>,
+    pub(super) owners: BTreeMap<i64, OwnerState>,
     last_row: i64,
-    last_owner: i64,
+    pub(super) last_owner: i64,
 }
 
 impl Place {
@@ -130,6 +121,15 @@ impl Job {
         self.place.state()
     }
 
+    /// The only way from one state to another (invariant 1).
+    ///
+    /// # Panics
+    /// When the table of [`State::next`] has no such way: the model is wrong, and nothing may be held against it.
+    pub(super) fn go(&mut self, event: Event, to: Place) {
+        assert_eq!(self.state().next(event), Ok(to.state()), "{event:?}");
+        self.place = to;
+    }
+
     fn has_not_started(&self) -> bool {
         self.state() == State::Queued && self.attempts == 0 && self.losses == 0
     }
@@ -139,7 +139,7 @@ impl Job {
         self.attempts_total += 1;
     }
 
-    fn give_attempt_back(&mut self) {
+    pub(super) fn give_attempt_back(&mut self) {
         self.attempts -= 1;
         self.attempts_total -= 1;
     }
@@ -154,7 +154,13 @@ impl Job {
         self.changed_at = now;
     }
 
-    fn tell(&mut self, outcome: &str, reason: Option<Reason>, message: &str, ran: (WallMs, u64)) {
+    pub(super) fn tell(
+        &mut self,
+        outcome: &str,
+        reason: Option<Reason>,
+        message: &str,
+        ran: (WallMs, u64),
+    ) {
         self.story.push(AttemptView {
             epoch: self.epoch,
             outcome: outcome.into(),
@@ -218,18 +224,20 @@ impl Model {
             return Inserted::New;
         };
         let replaced = self.change(row, |job| {
+            let place = Place::until(Delay::RunAt, spec.run_at, now);
             let answer = match dup {
                 OnDuplicate::Update | OnDuplicate::Requeue if job.has_not_started() => {
+                    job.place = place;
                     Inserted::Updated
                 }
-                OnDuplicate::Requeue if job.state().next(Event::Requeue).is_ok() => {
+                OnDuplicate::Requeue if job.state().is_finished() => {
+                    job.go(Event::Requeue, place);
                     Inserted::Requeued
                 }
                 _ => return Inserted::Duplicate,
             };
             job.spec = spec.clone();
             job.lane = lane;
-            job.place = Place::until(Delay::RunAt, spec.run_at, now);
             job.checkpoint = None;
             job.make_fresh(now);
             answer
@@ -283,15 +291,12 @@ impl Model {
             if job.epoch != token.epoch || job.place != (Place::Leased { owner }) {
                 return Settled::LeaseLost;
             }
-            let Ok(state) = job.state().next(settlement.change.event()) else {
-                return Settled::LeaseLost;
-            };
             job.lane = lane.unwrap_or_else(|| Arc::clone(&job.lane));
             apply(job, settlement, now);
             if job.place == Place::Ready {
                 woken.insert((job.spec.priority, job.lane.id));
             }
-            Settled::Accepted(state)
+            Settled::Accepted(job.state())
         });
         settled.unwrap_or(Settled::LeaseLost)
     }
@@ -345,6 +350,7 @@ impl Model {
 /// What a settlement with a good token does to its job.
 fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
     let ran = (settlement.started_at, settlement.elapsed_ms);
+    let event = settlement.change.event();
     match &settlement.change {
         Change::Finish { state, reason, note } => {
             let first = job.attempts_total == 1 && job.losses == 0;
@@ -360,7 +366,7 @@ fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
             job.verdict = Some(Verdict { reason: *reason, note: note.clone() });
             job.elapsed_ms = Some(settlement.elapsed_ms);
             job.changed_at = now;
-            job.place = Place::Finished(*state);
+            job.go(event, Place::Finished(*state));
         }
         Change::Again { not_before, reason, note, checkpoint } => {
             let reason = Reason::Error(*reason);
@@ -369,18 +375,18 @@ fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
             job.elapsed_ms = Some(settlement.elapsed_ms);
             job.checkpoint = checkpoint.clone().or(job.checkpoint.take());
             job.changed_at = now;
-            job.place = Place::until(Delay::Retry, Some(*not_before), now);
+            job.go(event, Place::until(Delay::Retry, Some(*not_before), now));
         }
         Change::Defer { key, not_before, checkpoint } => {
             job.tell("deferred", None, &format!("waits for {key}"), ran);
             job.give_attempt_back();
             job.checkpoint = checkpoint.clone().or(job.checkpoint.take());
             job.changed_at = now;
-            job.place = Place::until(Delay::Retry, *not_before, now);
+            job.go(event, Place::until(Delay::Retry, *not_before, now));
         }
         Change::HandBack => {
             job.give_attempt_back();
-            job.place = Place::Ready;
+            job.go(event, Place::Ready);
         }
     }
 }
@@ -388,7 +394,7 @@ fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
 fn lease(job: &mut Job, row: JobRow, owner: i64) -> Leased {
     job.epoch = job.epoch.next();
     job.count_attempt();
-    job.place = Place::Leased { owner };
+    job.go(Event::Lease, Place::Leased { owner });
     Leased {
         token: LeaseToken { job: row, epoch: job.epoch },
         artifact_id: job.spec.artifact_id.clone(),
@@ -404,136 +410,4 @@ fn lease(job: &mut Job, row: JobRow, owner: i64) -> Leased {
         checkpoint: job.checkpoint.clone(),
         previous: job.previous.clone(),
     }
-}
-
-/// Owners.
-impl Model {
-    pub(super) fn register(&mut self) -> Owner {
-        self.last_owner += 1;
-        let row = self.last_owner;
-        let id: Box<str> = format!("memory-{row}").into();
-        let state = OwnerState { id: id.clone(), beats: 0, retired: false, killed: false };
-        self.owners.insert(row, state);
-        Owner { row, id, directory: None }
-    }
-
-    fn is_registered(&self, owner: &Owner) -> bool {
-        self.owners.get(&owner.row).is_some_and(|known| known.id == owner.id && !known.retired)
-    }
-
-    pub(super) fn owner_rows(&self) -> Vec<i64> {
-        self.owners.keys().copied().collect()
-    }
-
-    pub(super) fn beat(&mut self, owner: &Owner) -> Beat {
-        match self.owners.get_mut(&owner.row) {
-            Some(known) if known.id == owner.id => {
-                known.beats += 1;
-                Beat::Alive
-            }
-            _ => Beat::Lost,
-        }
-    }
-
-    pub(super) fn retire(&mut self, owner: &Owner) {
-        if !self.is_registered(owner) {
-            return;
-        }
-        if self.held_by(owner.row).is_empty() {
-            self.owners.remove(&owner.row);
-        } else if let Some(known) = self.owners.get_mut(&owner.row) {
-            known.retired = true;
-        }
-    }
-
-    pub(super) fn kill_owner(&mut self, owner: &Owner) {
-        if let Some(known) = self.owners.get_mut(&owner.row) {
-            known.killed = true;
-        }
-    }
-
-    fn held_by(&self, owner: i64) -> Vec<JobRow> {
-        self.leased.iter().filter(|(_, by)| **by == owner).map(|(row, _)| *row).collect()
-    }
-
-    pub(super) fn recover(
-        &mut self,
-        me: Option<&Owner>,
-        terms: RecoverTerms,
-        seen: &mut BTreeMap<i64, (u64, Mono)>,
-    ) -> Recovered {
-        seen.retain(|owner, _| self.owners.contains_key(owner));
-        let dead: Vec<i64> = self
-            .owners
-            .iter()
-            .filter(|(row, _)| me.is_none_or(|me| me.row != **row))
-            .filter(|(row, owner)| owner.killed || is_silent(**row, owner.beats, terms, seen))
-            .map(|(row, _)| *row)
-            .collect();
-        let mut recovered = Recovered::default();
-        for row in dead {
-            self.bury(row, terms, &mut recovered);
-        }
-        recovered
-    }
-
-    /// Frees what a dead owner held, and forgets it.
-    fn bury(&mut self, owner: i64, terms: RecoverTerms, recovered: &mut Recovered) {
-        let held = self.held_by(owner);
-        let Some(dead) = self.owners.remove(&owner) else { return };
-        for row in held {
-            self.change(row, |job| {
-                if dead.retired {
-                    hand_back(job);
-                    recovered.handed_back += 1;
-                } else if lose(job, terms) == State::Error {
-                    recovered.crashed += 1;
-                } else {
-                    recovered.requeued += 1;
-                }
-            });
-        }
-        recovered.owners.push(dead.id);
-    }
-}
-
-/// Whether this observer has seen the owner's counter unchanged for the whole of a lease.
-fn is_silent(
-    owner: i64,
-    beats: u64,
-    terms: RecoverTerms,
-    seen: &mut BTreeMap<i64, (u64, Mono)>,
-) -> bool {
-    let (known, since) = *seen.entry(owner).or_insert((beats, terms.mono));
-    if known != beats {
-        seen.insert(owner, (beats, terms.mono));
-        return false;
-    }
-    terms.mono.since(since).as_millis() >= u128::from(terms.lease_ttl_ms)
-}
-
-fn hand_back(job: &mut Job) {
-    job.give_attempt_back();
-    job.epoch = job.epoch.next();
-    job.place = Place::Ready;
-}
-
-/// One more owner died holding the job; the state it is in now.
-fn lose(job: &mut Job, terms: RecoverTerms) -> State {
-    job.give_attempt_back();
-    job.losses += 1;
-    job.changed_at = terms.now;
-    let found = (terms.now, 0);
-    if job.losses >= terms.max_job_losses {
-        let reason = Reason::Error(ErrorReason::Crashed);
-        let note = Note::new(format!("its process died {} times while holding it", job.losses));
-        job.tell("crashed", Some(reason), &note.message, found);
-        job.verdict = Some(Verdict { reason, note });
-        job.place = Place::Finished(FinalState::Error);
-    } else {
-        job.tell("lost", None, "its process died while holding it", found);
-        job.place = Place::Ready;
-    }
-    job.epoch = job.epoch.next();
-    job.state()
 }

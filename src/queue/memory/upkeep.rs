@@ -22,7 +22,7 @@ impl Model {
         if !dry_run {
             for row in &taken {
                 self.change(*row, |job| {
-                    job.place = Place::Ready;
+                    job.go(Event::Requeue, Place::Ready);
                     job.make_fresh(now);
                 });
             }
@@ -57,7 +57,6 @@ fn is_taken(filter: &RetryFilter, job: &Job) -> bool {
         Some(Reason::Done(_)) => return false,
     };
     job.state() == state
-        && job.state().next(Event::Requeue).is_ok()
         && (filter.reason.is_none() || filter.reason == reason)
         && filter.max_attempts.is_none_or(|most| job.attempts_total < most)
         && (filter.host.is_none() || filter.host == job.lane.key.host)

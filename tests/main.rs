@@ -1,0 +1,20 @@
+//! One test binary, by what it proves: one link, and one list of topics.
+
+mod conformance;
+
+/// A file nobody declares is a test nobody runs.
+#[test]
+fn no_forgotten_test_files() {
+    let declared = include_str!("main.rs");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let is_topic = path.is_dir() || path.extension().is_some_and(|ext| ext == "rs");
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let line = format!("\nmod {name};\n");
+        assert!(
+            !is_topic || name == "main" || declared.contains(&line),
+            "tests/{name} is not declared"
+        );
+    }
+}
