@@ -1,4 +1,8 @@
-//! Every store does what a store must: the conformance suite on each.
+//! Every store does what a store must: the conformance suite on each, and random commands on all.
+
+mod command;
+mod random;
+mod world;
 
 use orch::queue::conformance::Subject;
 use orch::queue::memory::MemoryStore;
