@@ -2,4 +2,5 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod sqlite;
 pub mod store;

@@ -1,0 +1,129 @@
+//! Leasing: the head of a lane, in order, as many as wanted.
+//!
+//! Costs one row in `lease` and nothing in `job` for each, and one range deleted from `ready` for all of a want.
+
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Row};
+
+use super::batch::Batch;
+use super::fault::Worked;
+use super::row;
+use super::sql;
+use crate::job::{Epoch, Event, JobRow, Lane, LeaseToken, Leased};
+use crate::queue::store::{Turn, TurnReport, Want};
+
+/// A want that skips suspects looks at so many jobs beyond those it takes, and no further.
+const MAX_SUSPECTS_PASSED: usize = 4_096;
+
+/// Serves the wants of a turn, in order, into its report.
+pub(super) fn lease(batch: &mut Batch<'_>, turn: &Turn<'_>, report: &mut TurnReport) -> Worked<()> {
+    if turn.lease.is_empty() {
+        return Ok(());
+    }
+    let mut bytes_left = Some(turn.max_payload_bytes);
+    let mut insert = batch.conn.prepare_cached(sql::INSERT_LEASE)?;
+    for want in turn.lease {
+        let head = match bytes_left {
+            Some(_) => read_head(batch, want, &mut bytes_left)?,
+            None => Head::default(),
+        };
+        for leased in &head.taken {
+            let LeaseToken { job, epoch } = leased.token;
+            insert.execute((job.0, epoch.0, turn.owner.row, leased.lane.id.0))?;
+        }
+        take(batch, want, &head)?;
+        let key = (want.priority.level(), want.lane.0);
+        report.dry.push(head.is_whole || batch.number(sql::ANY_IN_LANE, key)? == Some(0));
+        report.leased.extend(head.taken);
+    }
+    Ok(())
+}
+
+/// The jobs at the head of a lane that a want takes.
+#[derive(Default)]
+struct Head {
+    taken: Vec<Leased>,
+    /// Whether suspects were passed over on the way.
+    passed: bool,
+    /// Whether that is all that the lane has.
+    is_whole: bool,
+}
+
+/// Reads the head of the wanted lane. `bytes_left` becomes `None` with the job that crosses the bound.
+fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>) -> Worked<Head> {
+    let mut head = Head::default();
+    if want.count == 0 {
+        return Ok(head);
+    }
+    let lane = batch.lanes.by_id(batch.conn, want.lane)?;
+    let passing = if want.unsuspected_only { MAX_SUSPECTS_PASSED } else { 0 };
+    // One more than wanted, to see whether there is one.
+    let limit = want.count.saturating_add(passing).saturating_add(1);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement: CachedStatement<'_> = batch.conn.prepare_cached(sql::HEAD)?;
+    let mut rows = statement.query((want.priority.level(), want.lane.0, limit))?;
+    while head.taken.len() < want.count {
+        let Some(row) = rows.next()? else {
+            head.is_whole = !head.passed;
+            return Ok(head);
+        };
+        if want.unsuspected_only && row.get::<_, u32>(5)? > 0 {
+            head.passed = true;
+            continue;
+        }
+        let leased = leased(batch, row, want, &lane)?;
+        *bytes_left = bytes_left.and_then(|left| left.checked_sub(leased.payload.len()));
+        head.taken.push(leased);
+        if bytes_left.is_none() {
+            return Ok(head);
+        }
+    }
+    head.is_whole = !head.passed && rows.next()?.is_none();
+    Ok(head)
+}
+
+fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Worked<Leased> {
+    let job: i64 = row.get(0)?;
+    let epoch: i64 = row.get(2)?;
+    row::state(row.get(1)?)?.next(Event::Lease)?;
+    // A job that nothing has happened to has left nothing behind.
+    let (checkpoint, previous) = if epoch == 0 { (None, None) } else { left_behind(batch, job)? };
+    Ok(Leased {
+        token: LeaseToken { job: JobRow(job), epoch: Epoch(epoch).next() },
+        artifact_id: row::artifact_id(row::text(row, 8)?.unwrap_or_default())?,
+        lane: Arc::clone(lane),
+        priority: want.priority,
+        attempt: row.get::<_, u32>(3)? + 1,
+        attempts_total: row.get::<_, u32>(4)? + 1,
+        losses: row.get(5)?,
+        max_attempts: row.get(6)?,
+        timeout_seconds: row.get(7)?,
+        retry: row::retry(row::text(row, 9)?)?,
+        payload: row::owned(row, 10)?,
+        checkpoint,
+        previous,
+    })
+}
+
+type LeftBehind = (Option<Vec<u8>>, Option<String>);
+
+fn left_behind(batch: &Batch<'_>, job: i64) -> Worked<LeftBehind> {
+    let mut statement = batch.conn.prepare_cached(sql::LEFT_BEHIND)?;
+    Ok(statement.query_row([job], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// Takes the leased jobs out of their lane: as one range, unless some in between stay.
+fn take(batch: &Batch<'_>, want: &Want, head: &Head) -> Worked<()> {
+    let (priority, lane) = (want.priority.level(), want.lane.0);
+    let Some(last) = head.taken.last().map(|leased| leased.token.job) else { return Ok(()) };
+    if !head.passed {
+        let gone = batch.run(sql::DELETE_READY_UP_TO, (priority, lane, last.0))?;
+        return batch.changed_one(usize::from(gone == head.taken.len()), last);
+    }
+    for leased in &head.taken {
+        let job = leased.token.job;
+        batch.changed_one(batch.run(sql::DELETE_READY, (priority, lane, job.0))?, job)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! The queue in one SQLite file.
+//!
+//! ```text
+//!   insert ──> job + seen + ready | delayed
+//!                            │         │ its time comes (turn)
+//!                            v         v
+//!                          ready ──lease──> lease ──settle──> job (the record is written once more, in place)
+//!                            ^                │
+//!                            └── back ────────┘
+//! ```
+//!
+//! Every write is one `BEGIN IMMEDIATE` transaction, counts included. Must never hold a read transaction longer than
+//! one bounded page takes, nor let memory grow with the number of jobs or hosts. The tables are described in
+//! `migrations/`, the statements are in `sql.rs`.
+
+mod batch;
+mod fault;
+mod insert;
+mod lanes;
+mod lease;
+mod open;
+mod owner;
+mod recover;
+mod row;
+mod settle;
+mod sql;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod upkeep;
+mod view;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::store::{
+    AttemptView, Beat, Counts, Dimension, Filter, Inserted, JobView, LaneCursor, OnDuplicate,
+    Owner, Page, ReadyLane, RecoverTerms, Recovered, Remaining, RetryFilter, Store, StoreError,
+    Turn, TurnReport,
+};
+use crate::job::{ArtifactId, JobRow, JobSpec, Kind, WallMs};
+use batch::Batch;
+use fault::Worked;
+use lanes::Lanes;
+use owner::Owners;
+use recover::Beats;
+
+pub use open::{Durability, OpenOptions};
+
+/// What the handles on one queue share.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    options: OpenOptions,
+    owners: Owners,
+}
+
+/// A handle on a queue in a SQLite file.
+///
+/// The owners it registers live as long as the last of its forks.
+#[derive(Debug)]
+pub struct SqliteStore {
+    conn: Connection,
+    shared: Arc<Shared>,
+    lanes: Lanes,
+    beats: Beats,
+}
+
+impl SqliteStore {
+    /// Opens the queue at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is none and none is to be made, it is no queue or a newer one, it is on a network
+    /// file system, or it cannot be written.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<SqliteStore, StoreError> {
+        // Whoever changes the working directory later must not split a queue from its owners.
+        let path = std::path::absolute(path).map_err(owner::io_error("open", path))?;
+        let conn = open::open(&path, options)?;
+        let owners = Owners::beside(&path);
+        let shared = Arc::new(Shared { path, options: *options, owners });
+        Ok(SqliteStore::over(conn, shared))
+    }
+
+    fn over(conn: Connection, shared: Arc<Shared>) -> SqliteStore {
+        SqliteStore { conn, shared, lanes: Lanes::default(), beats: Beats::default() }
+    }
+
+    /// Does `work` in one write transaction, and rings for others when it made work for them.
+    fn write<T>(
+        &mut self,
+        work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
+    ) -> Result<T, StoreError> {
+        match write(&mut self.conn, &mut self.lanes, work) {
+            Ok((value, bells)) => {
+                self.shared.owners.ring(&bells);
+                Ok(value)
+            }
+            Err(fault) => {
+                // Some of the lanes it knows may have been rolled back.
+                self.lanes.clear();
+                Err(fault.at(&self.shared.path))
+            }
+        }
+    }
+
+    /// Does `work` in one read transaction.
+    fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &mut Lanes) -> Worked<T>,
+    ) -> Result<T, StoreError> {
+        let read = |conn: &mut Connection, lanes: &mut Lanes| -> Worked<T> {
+            let transaction = conn.transaction()?;
+            work(&transaction, lanes)
+        };
+        read(&mut self.conn, &mut self.lanes).map_err(|fault| fault.at(&self.shared.path))
+    }
+}
+
+fn write<T>(
+    conn: &mut Connection,
+    lanes: &mut Lanes,
+    work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
+) -> Worked<(T, Vec<String>)> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut batch = Batch::new(&transaction, lanes);
+    let value = work(&mut batch)?;
+    let bells = batch.finish()?;
+    transaction.commit()?;
+    Ok((value, bells))
+}
+
+impl Store for SqliteStore {
+    fn fork(&self) -> Result<Box<dyn Store>, StoreError> {
+        let conn = open::reopen(&self.shared.path, &self.shared.options)?;
+        Ok(Box::new(SqliteStore::over(conn, Arc::clone(&self.shared))))
+    }
+
+    fn insert(
+        &mut self,
+        specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+        now: WallMs,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        self.write(|batch| insert::insert(batch, specs, on_duplicate, now))
+    }
+
+    fn register(&mut self, now: WallMs) -> Result<Owner, StoreError> {
+        self.register_owner(now)
+    }
+
+    fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError> {
+        self.raise_beat(owner)
+    }
+
+    fn retire(&mut self, owner: &Owner, _now: WallMs) -> Result<(), StoreError> {
+        self.retire_owner(owner)
+    }
+
+    fn recover(
+        &mut self,
+        me: Option<&Owner>,
+        terms: RecoverTerms,
+    ) -> Result<Recovered, StoreError> {
+        self.recover_owners(me, terms)
+    }
+
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
+        settle::check_checkpoints(turn.settle)?;
+        self.write(|batch| turn::turn(batch, turn))
+    }
+
+    fn ready_lanes(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+        kinds: &[Kind],
+    ) -> Result<Vec<ReadyLane>, StoreError> {
+        self.read(|conn, lanes| view::ready_lanes(conn, lanes, after, limit, kinds))
+    }
+
+    fn remaining(&mut self, owner: &Owner, kinds: &[Kind]) -> Result<Remaining, StoreError> {
+        self.read(|conn, lanes| view::remaining(conn, lanes, owner, kinds))
+    }
+
+    fn counts(&mut self) -> Result<Counts, StoreError> {
+        self.read(|conn, _| view::counts(conn))
+    }
+
+    fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
+        self.read(|conn, lanes| view::counts_by(conn, lanes, by))
+    }
+
+    fn list(
+        &mut self,
+        filter: &Filter,
+        after: Option<JobRow>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.read(|conn, lanes| view::list(conn, lanes, filter, after, limit))
+    }
+
+    fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        self.read(|conn, lanes| match insert::lookup(conn, id)? {
+            Some(job) => view::show(conn, lanes, job),
+            None => Ok(None),
+        })
+    }
+
+    fn retry_failed(
+        &mut self,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        self.put_back(filter, limit, now, dry_run)
+    }
+
+    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
+        self.delete_old(before, forget, limit)
+    }
+
+    fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {
+        self.shared.owners.bell(&owner.id)
+    }
+}

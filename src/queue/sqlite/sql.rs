@@ -1,0 +1,230 @@
+//! Every statement of this store, and what each is for.
+//!
+//! Only text: no statement is put together at run time, so the query plans that the tests look at are those in use.
+
+/// Takes the next job row.
+pub(super) const NEXT_JOB: &str = "SELECT next FROM counter WHERE name = 'job'";
+/// Remembers the next job row.
+pub(super) const SET_NEXT_JOB: &str = "UPDATE counter SET next = ?1 WHERE name = 'job'";
+
+/// A new job. `8388608` is [`super::row::NO_ELAPSED`].
+pub(super) const INSERT_JOB: &str = "
+    INSERT INTO job (id, state, epoch, attempts, attempts_total, losses, reason, changed_at_ms, elapsed,
+                     enqueued_at_ms, at_ms, priority, lane, max_attempts, timeout_seconds,
+                     artifact_id, retry, tags, payload)
+    VALUES (?1, 0, 0, 0, 0, 0, NULL, ?2, 8388608, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+/// Replaces all but id, row and time of enqueueing, of a job that is where it was when it was read.
+pub(super) const REPLACE_JOB: &str = "
+    UPDATE job SET state = 0, epoch = ?2 + 1, attempts = 0, losses = 0, reason = NULL, changed_at_ms = ?3,
+                   elapsed = 8388608, at_ms = ?4, priority = ?5, lane = ?6, max_attempts = ?7,
+                   timeout_seconds = ?8, retry = ?9, tags = ?10, payload = ?11
+    WHERE id = ?1 AND epoch = ?2 AND state = ?12";
+/// The rows that may have an id.
+pub(super) const SEEN: &str = "SELECT job FROM seen WHERE hash = ?1";
+/// Remembers which row has an id.
+pub(super) const INSERT_SEEN: &str = "INSERT INTO seen (hash, job) VALUES (?1, ?2)";
+/// Forgets it.
+pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
+/// The id of a row.
+pub(super) const ARTIFACT_ID: &str = "SELECT artifact_id FROM job WHERE id = ?1";
+/// Whether any id was ever pruned.
+pub(super) const ANY_PRUNED: &str = "SELECT EXISTS (SELECT 1 FROM pruned)";
+/// Whether this id was.
+pub(super) const PRUNED: &str = "SELECT EXISTS (SELECT 1 FROM pruned WHERE hash = ?1)";
+/// Remembers that it was.
+pub(super) const INSERT_PRUNED: &str = "INSERT OR IGNORE INTO pruned (hash) VALUES (?1)";
+
+/// What a change of a job depends on.
+pub(super) const PAST: &str = "
+    SELECT state, epoch, attempts, attempts_total, losses, priority, lane, at_ms, reason FROM job WHERE id = ?1";
+/// Whether a job is leased.
+pub(super) const IS_LEASED: &str = "SELECT EXISTS (SELECT 1 FROM lease WHERE job = ?1)";
+
+/// Makes a job ready.
+pub(super) const INSERT_READY: &str = "INSERT INTO ready (priority, lane, job) VALUES (?1, ?2, ?3)";
+/// Takes one job from its lane.
+pub(super) const DELETE_READY: &str =
+    "DELETE FROM ready WHERE priority = ?1 AND lane = ?2 AND job = ?3";
+/// Takes a run of jobs from the head of their lane.
+pub(super) const DELETE_READY_UP_TO: &str =
+    "DELETE FROM ready WHERE priority = ?1 AND lane = ?2 AND job <= ?3";
+/// Delays a job.
+pub(super) const INSERT_DELAYED: &str =
+    "INSERT INTO delayed (class, at_ms, job) VALUES (?1, ?2, ?3)";
+/// Ends the delay of one job.
+pub(super) const DELETE_DELAYED: &str =
+    "DELETE FROM delayed WHERE class = ?1 AND at_ms = ?2 AND job = ?3";
+/// Ends the delay of the jobs that are due first.
+pub(super) const DELETE_DELAYED_UP_TO: &str =
+    "DELETE FROM delayed WHERE class = ?1 AND (at_ms, job) <= (?2, ?3)";
+/// Jobs whose time has come, the earliest first.
+pub(super) const DUE: &str = "
+    SELECT d.at_ms, d.job, j.priority, j.lane
+    FROM delayed d CROSS JOIN job j ON j.id = d.job
+    WHERE d.class = ?1 AND d.at_ms <= ?2 ORDER BY d.at_ms, d.job LIMIT ?3";
+/// The earliest time in a class.
+pub(super) const NEXT_DUE: &str =
+    "SELECT at_ms FROM delayed WHERE class = ?1 ORDER BY at_ms, job LIMIT 1";
+
+/// The head of a lane, with all that its handlers need.
+pub(super) const HEAD: &str = "
+    SELECT r.job, j.state, j.epoch, j.attempts, j.attempts_total, j.losses, j.max_attempts,
+           j.timeout_seconds, j.artifact_id, j.retry, j.payload
+    FROM ready r CROSS JOIN job j ON j.id = r.job
+    WHERE r.priority = ?1 AND r.lane = ?2 ORDER BY r.job LIMIT ?3";
+/// Whether a lane has anything ready.
+pub(super) const ANY_IN_LANE: &str =
+    "SELECT EXISTS (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2)";
+/// What earlier attempts left.
+pub(super) const LEFT_BEHIND: &str = "
+    SELECT (SELECT data FROM checkpoint WHERE job = ?1),
+           (SELECT previous FROM result WHERE job = ?1)";
+/// Leases a job.
+pub(super) const INSERT_LEASE: &str =
+    "INSERT INTO lease (job, epoch, owner, lane) VALUES (?1, ?2, ?3, ?4)";
+/// The lane of a lease that is in force.
+pub(super) const HELD: &str = "SELECT lane FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
+/// Ends a lease that is in force.
+pub(super) const RELEASE: &str = "DELETE FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
+
+/// Ends a job. The epoch is its lease's, as in all that follow.
+pub(super) const FINISH: &str = "
+    UPDATE job SET state = ?3, epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1,
+                   reason = ?4, changed_at_ms = ?5, elapsed = ?6
+    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Puts a job back after an attempt that failed.
+pub(super) const AGAIN: &str = "
+    UPDATE job SET epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1, reason = ?3,
+                   changed_at_ms = ?4, elapsed = ?5, at_ms = ?6
+    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Puts a job back under another key.
+pub(super) const DEFER: &str = "
+    UPDATE job SET epoch = ?2, changed_at_ms = ?3, lane = ?4, at_ms = ?5
+    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Puts a job back as it was.
+pub(super) const HAND_BACK: &str =
+    "UPDATE job SET epoch = ?2 WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Takes a job from a dead owner: queued again, or ended. The epoch rises past that of the lease.
+pub(super) const LOSE: &str = "
+    UPDATE job SET state = ?3, epoch = ?2 + 1, losses = losses + 1, reason = ifnull(?4, reason),
+                   changed_at_ms = ?5
+    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Takes a job back from an owner that ended in good order.
+pub(super) const TAKE_BACK: &str =
+    "UPDATE job SET epoch = ?2 + 1 WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Puts a finished job back, with a fresh allowance.
+pub(super) const REQUEUE: &str = "
+    UPDATE job SET state = 0, epoch = ?2 + 1, attempts = 0, losses = 0, reason = NULL, changed_at_ms = ?4,
+                   elapsed = 8388608
+    WHERE id = ?1 AND epoch = ?2 AND state = ?3";
+
+/// The particulars of a job that had none.
+pub(super) const INSERT_RESULT: &str =
+    "INSERT INTO result (job, message, detail) VALUES (?1, ?2, ?3)";
+/// The particulars of a job that ended done; those of the last time are of no more use.
+pub(super) const REPLACE_RESULT: &str =
+    "INSERT OR REPLACE INTO result (job, message, detail) VALUES (?1, ?2, ?3)";
+/// The particulars of a failure: those of the last time it ended done stay.
+pub(super) const SET_RESULT: &str = "
+    INSERT INTO result (job, message, detail) VALUES (?1, ?2, ?3)
+    ON CONFLICT (job) DO UPDATE SET message = excluded.message, detail = excluded.detail";
+/// Clears the particulars of a failure.
+pub(super) const CLEAR_RESULT: &str =
+    "UPDATE result SET message = '', detail = NULL WHERE job = ?1";
+/// Clears the particulars of a job that ended done, and keeps them for its next attempt.
+pub(super) const AGE_RESULT: &str =
+    "UPDATE result SET message = '', previous = detail, detail = NULL WHERE job = ?1";
+/// Drops all particulars.
+pub(super) const DELETE_RESULT: &str = "DELETE FROM result WHERE job = ?1";
+/// Keeps what an attempt learned.
+pub(super) const SET_CHECKPOINT: &str =
+    "INSERT OR REPLACE INTO checkpoint (job, data) VALUES (?1, ?2)";
+/// Drops it.
+pub(super) const DELETE_CHECKPOINT: &str = "DELETE FROM checkpoint WHERE job = ?1";
+/// Tells of an attempt.
+pub(super) const INSERT_ATTEMPT: &str = "
+    INSERT INTO attempt (job, epoch, outcome, reason, message, started_at_ms, elapsed_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+/// Keeps the last fifty.
+pub(super) const TRIM_ATTEMPTS: &str = "
+    DELETE FROM attempt WHERE job = ?1 AND epoch <=
+        (SELECT epoch FROM attempt WHERE job = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET 50)";
+/// Drops the story.
+pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
+/// The story, oldest first.
+pub(super) const ATTEMPTS: &str = "
+    SELECT epoch, outcome, reason, message, started_at_ms, elapsed_ms
+    FROM attempt WHERE job = ?1 ORDER BY epoch";
+/// Deletes a finished job that is as it was when it was read.
+pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1 AND epoch = ?2 AND state = ?3";
+
+/// A lane by its names.
+pub(super) const LANE_BY_NAMES: &str =
+    "SELECT id FROM lane WHERE host = ?1 AND resolver = ?2 AND kind = ?3";
+/// A lane by its number.
+pub(super) const LANE_BY_ID: &str = "SELECT host, resolver, kind FROM lane WHERE id = ?1";
+/// A new lane.
+pub(super) const INSERT_LANE: &str = "INSERT INTO lane (host, resolver, kind) VALUES (?1, ?2, ?3)";
+/// The lanes of a host.
+pub(super) const LANES_OF_HOST: &str = "SELECT id FROM lane WHERE host = ?1";
+/// The next lane with ready jobs at one priority.
+pub(super) const NEXT_LANE: &str =
+    "SELECT lane FROM ready WHERE priority = ?1 AND lane > ?2 ORDER BY lane LIMIT 1";
+/// Whether anything is ready.
+pub(super) const ANY_READY: &str = "SELECT EXISTS (SELECT 1 FROM ready)";
+
+/// Adds to one count.
+pub(super) const ADD_TALLY: &str = "
+    INSERT INTO tally (dimension, key, queued, done, skipped, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (dimension, key) DO UPDATE SET
+        queued = queued + excluded.queued, done = done + excluded.done,
+        skipped = skipped + excluded.skipped, error = error + excluded.error";
+/// Drops a count of nothing.
+pub(super) const DROP_EMPTY_TALLY: &str = "
+    DELETE FROM tally WHERE dimension = ?1 AND key = ?2
+        AND queued = 0 AND done = 0 AND skipped = 0 AND error = 0";
+/// All counts of a dimension.
+pub(super) const TALLIES: &str =
+    "SELECT key, queued, done, skipped, error FROM tally WHERE dimension = ?1";
+/// How many jobs of each lane are leased.
+pub(super) const LEASES_BY_LANE: &str = "SELECT lane, count(*) FROM lease GROUP BY lane";
+/// How many leases there are, and how many are one owner's.
+pub(super) const COUNT_LEASES: &str = "SELECT count(*), ifnull(sum(owner = ?1), 0) FROM lease";
+
+/// A job as people see it.
+pub(super) const VIEW: &str = "
+    SELECT j.id, j.state, j.epoch, j.attempts, j.attempts_total, j.losses, j.reason, j.changed_at_ms,
+           j.elapsed, j.enqueued_at_ms, j.at_ms, j.priority, j.lane, j.max_attempts, j.timeout_seconds,
+           j.artifact_id, j.retry, j.tags, j.payload, l.epoch, r.message, r.detail,
+           EXISTS (SELECT 1 FROM delayed d WHERE d.class = 0 AND d.at_ms = j.at_ms AND d.job = j.id)
+           OR EXISTS (SELECT 1 FROM delayed d WHERE d.class = 1 AND d.at_ms = j.at_ms AND d.job = j.id)
+    FROM job j LEFT JOIN lease l ON l.job = j.id LEFT JOIN result r ON r.job = j.id
+    WHERE j.id = ?1";
+/// A stretch of all jobs. The three walks answer with the same columns.
+pub(super) const WALK_ALL: &str = "
+    SELECT j.id, j.state, l.job IS NOT NULL, j.reason, j.lane, j.attempts_total, j.changed_at_ms, j.epoch
+    FROM job j LEFT JOIN lease l ON l.job = j.id WHERE j.id > ?1 ORDER BY j.id LIMIT ?2";
+/// A stretch of the leased ones.
+pub(super) const WALK_LEASED: &str = "
+    SELECT j.id, j.state, 1, j.reason, j.lane, j.attempts_total, j.changed_at_ms, j.epoch
+    FROM lease l CROSS JOIN job j ON j.id = l.job WHERE l.job > ?1 ORDER BY l.job LIMIT ?2";
+/// A stretch of the skipped ones or of those in error.
+pub(super) const WALK_FAILED: &str = "
+    SELECT id, state, 0, reason, lane, attempts_total, changed_at_ms, epoch
+    FROM job WHERE state >= 2 AND state = ?3 AND id > ?1 ORDER BY id LIMIT ?2";
+
+/// A new owner.
+pub(super) const INSERT_OWNER: &str =
+    "INSERT INTO owner (id, beat, registered_at_ms, retired) VALUES (?1, 0, ?2, 0)";
+/// Every owner.
+pub(super) const OWNERS: &str = "SELECT row, id, beat, retired FROM owner";
+/// One owner.
+pub(super) const OWNER: &str = "SELECT beat, retired FROM owner WHERE row = ?1 AND id = ?2";
+/// Raises a heartbeat.
+pub(super) const BEAT: &str = "UPDATE owner SET beat = beat + 1 WHERE row = ?1 AND id = ?2";
+/// Marks an owner as ended in good order.
+pub(super) const RETIRE: &str = "UPDATE owner SET retired = 1 WHERE row = ?1 AND id = ?2";
+/// Strikes an owner out.
+pub(super) const DELETE_OWNER: &str = "DELETE FROM owner WHERE row = ?1 AND id = ?2";
+/// Some leases of an owner.
+pub(super) const LEASES_OF: &str = "SELECT job, epoch, lane FROM lease WHERE owner = ?1 LIMIT ?2";

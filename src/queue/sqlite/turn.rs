@@ -1,0 +1,68 @@
+//! A dispatcher's turn: settle, make due, lease, in one transaction.
+
+use super::batch::{Batch, Class};
+use super::fault::Worked;
+use super::row;
+use super::sql;
+use super::{lease, settle};
+use crate::job::{JobRow, LaneId, WallMs};
+use crate::queue::store::{Owner, Settled, Turn, TurnReport};
+
+/// So many delayed jobs of a class a turn makes due, at most.
+const MAX_DUE: usize = 1_024;
+
+/// See [`crate::queue::store::Store::turn`].
+pub(super) fn turn(batch: &mut Batch<'_>, turn: &Turn<'_>) -> Worked<TurnReport> {
+    if !is_registered(batch, turn.owner)? {
+        return Ok(TurnReport {
+            settled: vec![Settled::LeaseLost; turn.settle.len()],
+            dry: vec![false; turn.lease.len()],
+            owner_lost: true,
+            ..TurnReport::default()
+        });
+    }
+    let mut report = TurnReport {
+        settled: settle::settle(batch, turn.owner, turn.now, turn.settle)?,
+        ..TurnReport::default()
+    };
+    for class in Class::ALL {
+        report.more_due |= make_due(batch, class, turn.now)?;
+    }
+    batch.write_places()?;
+    lease::lease(batch, turn, &mut report)?;
+    report.ready = batch.touched()?;
+    for class in Class::ALL {
+        let next = batch.number(sql::NEXT_DUE, [class.code()])?.map(WallMs);
+        report.next_due = report.next_due.into_iter().chain(next).min();
+    }
+    Ok(report)
+}
+
+/// Whether the owner is in force: known, and not retired.
+fn is_registered(batch: &Batch<'_>, owner: &Owner) -> Worked<bool> {
+    let mut statement = batch.conn.prepare_cached(sql::OWNER)?;
+    let mut rows = statement.query((owner.row, &*owner.id))?;
+    match rows.next()? {
+        Some(row) => Ok(!row.get::<_, bool>(1)?),
+        None => Ok(false),
+    }
+}
+
+/// Makes jobs ready whose time has come. Returns whether some are left over.
+fn make_due(batch: &mut Batch<'_>, class: Class, now: WallMs) -> Worked<bool> {
+    let due: Vec<(i64, JobRow, i64, LaneId)> = {
+        let mut statement = batch.conn.prepare_cached(sql::DUE)?;
+        let rows = statement.query_map((class.code(), now.0, MAX_DUE + 1), |row| {
+            Ok((row.get(0)?, JobRow(row.get(1)?), row.get(2)?, LaneId(row.get(3)?)))
+        })?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let taken = due.len().min(MAX_DUE);
+    let Some((at, last, ..)) = due[..taken].last().copied() else { return Ok(false) };
+    let gone = batch.run(sql::DELETE_DELAYED_UP_TO, (class.code(), at, last.0))?;
+    batch.changed_one(usize::from(gone == taken), last)?;
+    for (_, job, priority, lane) in &due[..taken] {
+        batch.make_ready(row::priority(*priority)?, *lane, *job);
+    }
+    Ok(due.len() > taken)
+}

@@ -1,0 +1,130 @@
+//! What people do to finished jobs: put them back, or delete them.
+//!
+//! Both look for their jobs a stretch at a time, holding no transaction, and then change what they found in one, each
+//! job only if it still is as it was found.
+
+use super::SqliteStore;
+use super::batch::Batch;
+use super::fault::Worked;
+use super::insert::clear_result;
+use super::row::{self, IdHash};
+use super::sql;
+use super::view::{self, MAX_WALKED, Walked};
+use crate::job::{Event, JobRow, Reason, State, WallMs};
+use crate::queue::store::{RetryFilter, StoreError};
+
+impl SqliteStore {
+    /// See [`crate::queue::store::Store::retry_failed`].
+    pub(super) fn put_back(
+        &mut self,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        let state = match filter.reason {
+            None | Some(Reason::Error(_)) => State::Error,
+            Some(Reason::Skipped(_)) => State::Skipped,
+            Some(Reason::Done(_)) => return Ok(0),
+        };
+        let lanes = self.read(|conn, _| view::lanes_of(conn, filter.host.as_deref()))?;
+        let is_taken = |job: &Walked| {
+            (filter.reason.is_none() || filter.reason == job.reason)
+                && filter.max_attempts.is_none_or(|most| job.attempts_total < most)
+                && lanes.as_ref().is_none_or(|lanes| lanes.contains(&job.lane))
+        };
+        self.change_found(Some(state), limit, is_taken, |batch, job| {
+            if dry_run { Ok(true) } else { requeue(batch, job, now) }
+        })
+    }
+
+    /// See [`crate::queue::store::Store::prune`].
+    pub(super) fn delete_old(
+        &mut self,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        let is_old = |job: &Walked| job.state.is_finished() && job.changed_at_ms < before.0;
+        self.change_found(None, limit, is_old, |batch, job| delete(batch, job, forget))
+    }
+
+    /// Finds up to `limit` jobs, lowest row first, and changes them in one transaction. When others were faster with
+    /// some of them, looks on for as many more.
+    fn change_found(
+        &mut self,
+        state: Option<State>,
+        limit: usize,
+        matches: impl Fn(&Walked) -> bool,
+        mut change: impl FnMut(&mut Batch<'_>, &Walked) -> Worked<bool>,
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        let mut after = JobRow(0);
+        let mut at_end = false;
+        while !at_end && changed < limit {
+            let mut found = Vec::new();
+            while !at_end && found.len() < limit - changed {
+                let walked = self.read(|conn, _| view::walk(conn, state, after))?;
+                at_end = walked.len() < MAX_WALKED;
+                for job in walked {
+                    if found.len() == limit - changed {
+                        at_end = false;
+                        break;
+                    }
+                    after = job.job;
+                    found.extend(Some(job).filter(|job| matches(job)));
+                }
+            }
+            if found.is_empty() {
+                break;
+            }
+            let changed_now = self.write(|batch| {
+                let mut changed = 0;
+                for job in &found {
+                    changed += usize::from(change(batch, job)?);
+                }
+                Ok(changed)
+            })?;
+            changed += changed_now;
+        }
+        Ok(changed as u64)
+    }
+}
+
+/// Queues a finished job again, if it is as it was found.
+fn requeue(batch: &mut Batch<'_>, job: &Walked, now: WallMs) -> Worked<bool> {
+    job.state.next(Event::Requeue)?;
+    if batch.run(sql::REQUEUE, (job.job.0, job.epoch, job.state.code(), now.0))? == 0 {
+        return Ok(false);
+    }
+    let past = batch.past(job.job)?;
+    clear_result(batch, &super::batch::Past { state: job.state, ..past })?;
+    batch.tally.finished(job.lane, job.state, job.reason, -1);
+    batch.tally.queued(job.lane, 1);
+    batch.make_ready(past.priority, past.lane, past.job);
+    Ok(true)
+}
+
+/// Deletes a finished job and all that is known of it, if it is as it was found.
+fn delete(batch: &mut Batch<'_>, job: &Walked, forget: bool) -> Worked<bool> {
+    let id = {
+        let mut statement = batch.conn.prepare_cached(sql::ARTIFACT_ID)?;
+        let mut rows = statement.query([job.job.0])?;
+        let Some(row) = rows.next()? else { return Ok(false) };
+        row::artifact_id(row::text(row, 0)?.unwrap_or_default())?
+    };
+    if batch.run(sql::DELETE_JOB, (job.job.0, job.epoch, job.state.code()))? == 0 {
+        return Ok(false);
+    }
+    let hash = IdHash::of(&id);
+    let forgotten = batch.run(sql::DELETE_SEEN, (hash.seen(), job.job.0))?;
+    batch.changed_one(forgotten, job.job)?;
+    for sql in [sql::DELETE_RESULT, sql::DELETE_ATTEMPTS, sql::DELETE_CHECKPOINT] {
+        batch.run(sql, [job.job.0])?;
+    }
+    if !forget {
+        batch.run(sql::INSERT_PRUNED, [hash.0])?;
+    }
+    batch.tally.finished(job.lane, job.state, job.reason, -1);
+    Ok(true)
+}

@@ -1,0 +1,250 @@
+//! What can be read: pages of jobs, one job's story, counts, and which lanes have work.
+//!
+//! Every call reads a bounded stretch (no read transaction over 250 ms): a page over a filter that matches little
+//! ends early, and says where to go on.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::Connection;
+
+use super::fault::Worked;
+use super::lanes::Lanes;
+use super::sql;
+use super::{row, tally};
+use crate::job::{JobRow, Kind, LaneId, Priority, Reason, State};
+use crate::queue::store::{
+    AttemptView, Counts, Dimension, Filter, JobView, LaneCursor, Owner, Page, ReadyLane, Remaining,
+};
+
+/// One walk looks at so many jobs at most.
+pub(super) const MAX_WALKED: usize = 20_000;
+
+/// What a walk knows of a job: enough to choose, without its payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walked {
+    pub(super) job: JobRow,
+    pub(super) state: State,
+    pub(super) reason: Option<Reason>,
+    pub(super) lane: LaneId,
+    pub(super) attempts_total: u32,
+    pub(super) changed_at_ms: i64,
+    pub(super) epoch: i64,
+}
+
+/// The next jobs after a row that may be in `state`, by row; fewer than [`MAX_WALKED`] when there are no more.
+pub(super) fn walk(conn: &Connection, state: Option<State>, after: JobRow) -> Worked<Vec<Walked>> {
+    let failed = state.filter(|state| matches!(state, State::Skipped | State::Error));
+    let mut statement = conn.prepare_cached(match state {
+        Some(State::InProgress) => sql::WALK_LEASED,
+        Some(State::Skipped | State::Error) => sql::WALK_FAILED,
+        _ => sql::WALK_ALL,
+    })?;
+    let mut rows = match failed {
+        Some(state) => statement.query((after.0, MAX_WALKED, state.code()))?,
+        None => statement.query((after.0, MAX_WALKED))?,
+    };
+    let mut walked = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kept = row::state(row.get(1)?)?;
+        walked.push(Walked {
+            job: JobRow(row.get(0)?),
+            state: if row.get(2)? { State::InProgress } else { kept },
+            reason: row::reason(row.get(3)?)?,
+            lane: LaneId(row.get(4)?),
+            attempts_total: row.get(5)?,
+            changed_at_ms: row.get(6)?,
+            epoch: row.get(7)?,
+        });
+    }
+    Ok(walked)
+}
+
+/// The lanes under a host, or `None` for no matter which.
+pub(super) fn lanes_of(conn: &Connection, host: Option<&str>) -> Worked<Option<HashSet<LaneId>>> {
+    let Some(host) = host else { return Ok(None) };
+    let mut statement = conn.prepare_cached(sql::LANES_OF_HOST)?;
+    let ids = statement.query_map([host], |row| row.get(0).map(LaneId))?;
+    Ok(Some(ids.collect::<Result<_, _>>()?))
+}
+
+/// See [`crate::queue::store::Store::list`].
+pub(super) fn list(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    filter: &Filter,
+    after: Option<JobRow>,
+    limit: usize,
+) -> Worked<Page> {
+    let hosts = lanes_of(conn, filter.host.as_deref())?;
+    let walked = walk(conn, filter.state, after.unwrap_or(JobRow(0)))?;
+    let matches = |job: &&Walked| {
+        filter.state.is_none_or(|state| job.state == state)
+            && (filter.reason.is_none() || filter.reason == job.reason)
+            && hosts.as_ref().is_none_or(|lanes| lanes.contains(&job.lane))
+    };
+    let mut matching = walked.iter().filter(matches);
+    let mut page = Page::default();
+    for job in matching.by_ref().take(limit) {
+        page.jobs.extend(job_view(conn, lanes, job.job)?);
+    }
+    page.next = if matching.next().is_some() {
+        page.jobs.last().map(|job| job.row)
+    } else if walked.len() == MAX_WALKED {
+        walked.last().map(|job| job.job)
+    } else {
+        None
+    };
+    Ok(page)
+}
+
+fn job_view(conn: &Connection, lanes: &mut Lanes, job: JobRow) -> Worked<Option<JobView>> {
+    let mut statement = conn.prepare_cached(sql::VIEW)?;
+    let mut rows = statement.query([job.0])?;
+    rows.next()?.map(|row| row::view(row, conn, lanes)).transpose()
+}
+
+/// One job and its story.
+pub(super) fn show(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    job: JobRow,
+) -> Worked<Option<(JobView, Vec<AttemptView>)>> {
+    let Some(view) = job_view(conn, lanes, job)? else { return Ok(None) };
+    let mut statement = conn.prepare_cached(sql::ATTEMPTS)?;
+    let mut rows = statement.query([job.0])?;
+    let mut story = Vec::new();
+    while let Some(row) = rows.next()? {
+        story.push(row::attempt(row)?);
+    }
+    Ok(Some((view, story)))
+}
+
+/// See [`crate::queue::store::Store::counts`].
+pub(super) fn counts(conn: &Connection) -> Worked<Counts> {
+    let all = tally::read(conn, tally::ALL)?;
+    let mut counts = all.first().map(|(_, counts)| *counts).unwrap_or_default();
+    let (leased, _) = leases(conn, 0)?;
+    lease_out(&mut counts, leased);
+    Ok(counts)
+}
+
+fn lease_out(counts: &mut Counts, leased: u64) {
+    counts.queued = counts.queued.saturating_sub(leased);
+    counts.in_progress += leased;
+}
+
+/// How many leases there are, and how many of them are that owner's.
+fn leases(conn: &Connection, owner: i64) -> Worked<(u64, u64)> {
+    let mut statement = conn.prepare_cached(sql::COUNT_LEASES)?;
+    Ok(statement.query_row([owner], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// See [`crate::queue::store::Store::counts_by`].
+pub(super) fn counts_by(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    by: Dimension,
+) -> Worked<Vec<(String, Counts)>> {
+    let mut groups: HashMap<String, Counts> =
+        tally::read(conn, tally::code(by))?.into_iter().collect();
+    if by != Dimension::Reason {
+        let mut statement = conn.prepare_cached(sql::LEASES_BY_LANE)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let lane = lanes.by_id(conn, LaneId(row.get(0)?))?;
+            let name = tally::part(by, lane.kind.as_str(), &lane.key);
+            if let Some(counts) = groups.get_mut(name) {
+                lease_out(counts, row.get(1)?);
+            }
+        }
+    }
+    let named = |(name, counts): (String, Counts)| {
+        (if name.is_empty() { "-".to_owned() } else { name }, counts)
+    };
+    let mut groups: Vec<(String, Counts)> = groups.into_iter().map(named).collect();
+    groups.sort_by(|(a, m), (b, n)| (Reverse(m.total()), a).cmp(&(Reverse(n.total()), b)));
+    Ok(groups)
+}
+
+/// The next lane with ready jobs after a cursor: a seek or two, however many jobs there are.
+fn next_ready(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    after: Option<LaneCursor>,
+) -> Worked<Option<ReadyLane>> {
+    let mut statement = conn.prepare_cached(sql::NEXT_LANE)?;
+    let from = after.map_or(Priority::Critical, |(priority, _)| priority);
+    for priority in Priority::ALL.into_iter().filter(|priority| *priority >= from) {
+        let passed = after.filter(|(at, _)| *at == priority).map_or(i64::MIN, |(_, lane)| lane.0);
+        let mut rows = statement.query((priority.level(), passed))?;
+        if let Some(row) = rows.next()? {
+            let lane = lanes.by_id(conn, LaneId(row.get(0)?))?;
+            return Ok(Some(ReadyLane { priority, lane }));
+        }
+    }
+    Ok(None)
+}
+
+/// See [`crate::queue::store::Store::ready_lanes`].
+pub(super) fn ready_lanes(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    mut after: Option<LaneCursor>,
+    limit: usize,
+    kinds: &[Kind],
+) -> Worked<Vec<ReadyLane>> {
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let Some(ready) = next_ready(conn, lanes, after)? else { break };
+        after = Some((ready.priority, ready.lane.id));
+        if kinds.contains(&ready.lane.kind) {
+            found.push(ready);
+        }
+    }
+    Ok(found)
+}
+
+/// See [`crate::queue::store::Store::remaining`].
+pub(super) fn remaining(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    owner: &Owner,
+    kinds: &[Kind],
+) -> Worked<Remaining> {
+    let (leased, leased_here) = leases(conn, owner.row)?;
+    let delayed = |class: super::batch::Class| -> Worked<bool> {
+        Ok(conn.prepare_cached(sql::NEXT_DUE)?.exists([class.code()])?)
+    };
+    let (ready, ready_of_other_kinds) = ready_kinds(conn, lanes, kinds)?;
+    Ok(Remaining {
+        ready,
+        ready_of_other_kinds,
+        delayed_retry: delayed(super::batch::Class::Retry)?,
+        delayed_run_at: delayed(super::batch::Class::RunAt)?,
+        leased_here,
+        leased_elsewhere: leased - leased_here,
+    })
+}
+
+/// Whether jobs of these kinds are ready, and whether jobs of others are.
+fn ready_kinds(conn: &Connection, lanes: &mut Lanes, kinds: &[Kind]) -> Worked<(bool, bool)> {
+    let any: bool = conn.prepare_cached(sql::ANY_READY)?.query_row([], |row| row.get(0))?;
+    let unfinished = tally::read(conn, tally::code(Dimension::Kind))?;
+    let unfinished = unfinished.iter().filter(|(_, counts)| counts.queued > 0);
+    let listed = |name: &str| kinds.iter().any(|kind| kind.as_str() == name);
+    // The usual case, decided by a handful of counts: all there is to do is of one side.
+    let (mut here, mut elsewhere) = (false, false);
+    unfinished
+        .for_each(|(name, _)| *(if listed(name) { &mut here } else { &mut elsewhere }) = true);
+    if !any || !here || !elsewhere {
+        return Ok((any && here, any && elsewhere));
+    }
+    let (mut ready, mut ready_of_others, mut after) = (false, false, None);
+    while !(ready && ready_of_others) {
+        let Some(next) = next_ready(conn, lanes, after)? else { break };
+        after = Some((next.priority, next.lane.id));
+        *(if listed(next.lane.kind.as_str()) { &mut ready } else { &mut ready_of_others }) = true;
+    }
+    Ok((ready, ready_of_others))
+}
