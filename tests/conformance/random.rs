@@ -3,9 +3,9 @@
 use orch::queue::conformance::Subject;
 use proptest::prelude::*;
 
-use super::Memory;
 use super::command::{Command, commands};
 use super::world::World;
+use super::{Durability, Memory, Sqlite};
 
 /// Drives every subject through the commands and compares each with the first after every command.
 fn agree(commands: &[Command], subjects: Vec<(&str, Box<dyn Subject>)>) {
@@ -29,12 +29,30 @@ fn agree(commands: &[Command], subjects: Vec<(&str, Box<dyn Subject>)>) {
     }
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says: a soak by hand.
+fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if asked { default.cases } else { cases }, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     /// Counts add up, epochs grow, nothing is accepted twice, attempts stay below leases: see `World`.
     #[test]
     fn the_model_hangs_together_whatever_happens(commands in commands(60)) {
         agree(&commands, vec![("memory", Box::new(Memory::default()))]);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    /// Whatever a SQLite file answers, the model would have answered.
+    #[test]
+    fn sqlite_and_the_model_say_the_same(commands in commands(60)) {
+        let sqlite = Sqlite::new(Durability::Normal);
+        agree(&commands, vec![("memory", Box::new(Memory::default())), ("sqlite", Box::new(sqlite))]);
     }
 }
