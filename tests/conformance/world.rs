@@ -442,13 +442,13 @@ impl World {
         let highest = self.epochs.entry(view.row).or_insert(view.epoch);
         assert!(view.epoch >= *highest, "an epoch only grows: {view:?}");
         *highest = view.epoch;
-        let leases = self.leases.iter().filter(|lease| lease.token.job == view.row);
+        let mut leases = self.leases.iter().filter(|lease| lease.token.job == view.row);
         let made = leases.clone().count();
         assert!(view.attempts <= view.attempts_total, "{view:?}");
         assert!(view.attempts_total as usize <= made, "{made} leases: {view:?}");
         assert!(view.losses as usize <= made, "{made} leases: {view:?}");
         if view.state == State::InProgress {
-            let last = leases.last().map(|lease| lease.token.epoch);
+            let last = leases.next_back().map(|lease| lease.token.epoch);
             assert_eq!(last, Some(view.epoch), "leased by the last lease");
         }
         assert!(view.not_before.is_none() || view.state == State::Queued, "{view:?}");
