@@ -4,6 +4,7 @@
 //! permits and defers when there is none.
 
 mod context;
+mod fetch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,10 @@ use std::sync::Arc;
 use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
+pub use fetch::{
+    ClientError, FetchHandler, FetchSettings, FetchSetupError, ProxySettings,
+    first_key as fetch_first_key,
+};
 
 /// What a handler returns.
 #[derive(Debug, PartialEq)]
