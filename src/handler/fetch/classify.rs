@@ -51,9 +51,15 @@ const WALL_WORDS: [&str; 16] = [
     "paywall",
 ];
 
-/// Where the PDF begins, when the head of a file says within its first KiB that it is one.
+/// How files begin that may hold a PDF unpacked, but are none: gzip and ZIP.
+const CONTAINERS: [&[u8]; 2] = [b"\x1f\x8b", b"PK\x03\x04"];
+
+/// Where the PDF begins, when the head of a file says that it is one, with at most 1 KiB before it.
 pub(super) fn pdf_offset(head: &[u8]) -> Option<usize> {
-    let head = &head[..head.len().min(PDF_HEAD_BYTES + PDF_MARK.len() - 1)];
+    if CONTAINERS.iter().any(|container| head.starts_with(container)) {
+        return None;
+    }
+    let head = &head[..head.len().min(PDF_HEAD_BYTES + PDF_MARK.len())];
     head.windows(PDF_MARK.len()).position(|window| window == PDF_MARK)
 }
 
@@ -212,6 +218,7 @@ mod tests {
         assert_eq!(at(1_024), Some(1_024));
         assert_eq!(at(1_025), None);
         assert_eq!(pdf_offset(b"%PDF"), None);
+        assert_eq!(pdf_offset(b"PK\x03\x04 stored.pdf %PDF-1.7"), None);
     }
 
     #[test]

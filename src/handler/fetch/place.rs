@@ -260,6 +260,7 @@ mod tests {
 
     fn rig(fail_sync: Option<usize>) -> Rig {
         let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("d")).unwrap();
         let (go, hold) = bounded(1_000);
         let log = Arc::new(Mutex::new(Vec::new()));
         let disk = Watched { log: Arc::clone(&log), hold, fail_sync };
@@ -270,11 +271,11 @@ mod tests {
 
     impl Rig {
         fn path(&self, n: usize) -> PathBuf {
-            self.root.path().join(format!("{n}.pdf"))
+            self.root.path().join(format!("d/{n}.pdf"))
         }
 
         fn publish(&self, n: usize) {
-            let mut file = NamedTempFile::new_in(self.root.path()).unwrap();
+            let mut file = NamedTempFile::new_in(self.root.path().join("d")).unwrap();
             file.write_all(b"whole").unwrap();
             let (log, ended) = (Arc::clone(&self.log), Arc::clone(&self.ended));
             let completion = Completion::new(move |outcome| {
@@ -307,11 +308,9 @@ mod tests {
         assert_eq!(rig.ended.lock().len(), 0);
         drop(rig.go);
         drop(rig.publisher);
-        assert!(
-            (0..65)
-                .all(|n| std::fs::read(rig.root.path().join(format!("{n}.pdf"))).unwrap()
-                    == b"whole")
-        );
+        assert!((0..65).all(
+            |n| std::fs::read(rig.root.path().join(format!("d/{n}.pdf"))).unwrap() == b"whole"
+        ));
         let log = rig.log.lock();
         let mut renamed_before_sync = 0;
         let (mut renamed, mut synced_bytes, mut finished) = (0, 0, 0);
@@ -347,7 +346,7 @@ mod tests {
                 if note.message.contains("no space left")),
             "{ended:?}"
         );
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(root.path().join("d")).unwrap().count(), 0);
     }
 
     #[test]
