@@ -350,7 +350,7 @@ const NETWORK_FILESYSTEMS: [(u32, &str); 17] = [
 ];
 
 #[cfg(target_os = "linux")]
-fn network_name(magic: u32) -> Option<&'static str> {
+pub(super) fn network_name(magic: u32) -> Option<&'static str> {
     NETWORK_FILESYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
 }
 

@@ -1,0 +1,77 @@
+//! How SQLite goes about the statements that must not slow down as the queue grows.
+
+use super::super::sql;
+use super::Place;
+
+/// The plan of a statement, its lines joined.
+fn plan(conn: &rusqlite::Connection, statement: &str) -> String {
+    let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    let arguments = vec![rusqlite::types::Value::Integer(1); explain.parameter_count()];
+    let lines = explain
+        .query_map(rusqlite::params_from_iter(arguments), |row| row.get::<_, String>(3))
+        .unwrap();
+    lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn no_hot_statement_scans_or_sorts() {
+    let place = Place::new();
+    let store = place.open();
+    for statement in [
+        sql::SEEN,
+        sql::ARTIFACT_ID,
+        sql::PRUNED,
+        sql::PAST,
+        sql::DELETE_READY,
+        sql::DELETE_READY_UP_TO,
+        sql::DELETE_DELAYED,
+        sql::DELETE_DELAYED_UP_TO,
+        sql::DUE,
+        sql::NEXT_DUE,
+        sql::HEAD,
+        sql::ANY_IN_LANE,
+        sql::LEFT_BEHIND,
+        sql::HELD,
+        sql::RELEASE,
+        sql::FINISH,
+        sql::AGAIN,
+        sql::DEFER,
+        sql::HAND_BACK,
+        sql::LOSE,
+        sql::REQUEUE,
+        sql::TRIM_ATTEMPTS,
+        sql::ATTEMPTS,
+        sql::LANE_BY_NAMES,
+        sql::LANE_BY_ID,
+        sql::LANES_OF_HOST,
+        sql::NEXT_LANE,
+        sql::TALLIES,
+        sql::DROP_EMPTY_TALLY,
+        sql::VIEW,
+        sql::WALK_ALL,
+        sql::WALK_LEASED,
+        sql::WALK_FAILED,
+    ] {
+        let plan = plan(&store.conn, statement);
+        let bad = plan.replace("SCAN CONSTANT ROW", "");
+        assert!(!bad.contains("SCAN") && !bad.contains("TEMP B-TREE"), "{statement}\n{plan}");
+    }
+}
+
+#[test]
+fn each_walk_uses_its_index() {
+    let place = Place::new();
+    let store = place.open();
+    for (statement, index) in [
+        (sql::HEAD, "r USING PRIMARY KEY (priority=? AND lane=?)"),
+        (sql::NEXT_LANE, "ready USING PRIMARY KEY (priority=? AND lane>?)"),
+        (sql::DUE, "d USING PRIMARY KEY (class=? AND at_ms<?)"),
+        (sql::DELETE_DELAYED_UP_TO, "delayed USING PRIMARY KEY (class=? AND (at_ms,job)<(?,?))"),
+        (sql::DELETE_READY_UP_TO, "ready USING PRIMARY KEY (priority=? AND lane=? AND job<?)"),
+        (sql::WALK_FAILED, "job USING INDEX job_failed (state=? AND rowid>?)"),
+        (sql::SEEN, "seen USING PRIMARY KEY (hash=?)"),
+    ] {
+        let plan = plan(&store.conn, statement);
+        assert!(plan.contains(index), "{statement}\n{plan}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
+
+use super::{NOW, Place, insert, settlement, specs, turn};
+use crate::job::{ErrorReason, JobSpec, Outcome};
+use crate::queue::sqlite::row::IdHash;
+use crate::queue::sqlite::{SqliteStore, sql};
+use crate::queue::store::{Filter, Inserted, OnDuplicate, Store};
+
+fn pages(store: &SqliteStore) -> i64 {
+    store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+}
+
+fn rows(store: &SqliteStore, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    store.conn.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn ids_whose_hashes_collide_are_different_jobs() {
+    let place = Place::new();
+    let mut store = place.open();
+    let [one, two, new] = ["one", "two", "new"].map(|id| JobSpec::new(id, "noop").unwrap());
+    store.insert(&[one.clone(), two.clone()], OnDuplicate::Skip, NOW).unwrap();
+    // As if `new` had the hash of `one`, and `two` that of `new`.
+    let hash = |spec: &JobSpec| IdHash::of(&spec.artifact_id).seen();
+    store.conn.execute(sql::INSERT_SEEN, (hash(&new), 1)).unwrap();
+    store.conn.execute(sql::INSERT_SEEN, (hash(&new), 2)).unwrap();
+    let again = [one.clone(), new.clone(), two, new.clone()];
+    assert_eq!(
+        store.insert(&again, OnDuplicate::Skip, NOW).unwrap(),
+        [Inserted::Duplicate, Inserted::New, Inserted::Duplicate, Inserted::Duplicate]
+    );
+    let (view, _) = store.show(&new.artifact_id).unwrap().unwrap();
+    assert_eq!((view.row.0, view.artifact_id), (3, new.artifact_id));
+    assert_eq!(store.show(&one.artifact_id).unwrap().unwrap().0.row.0, 1);
+}
+
+#[test]
+fn rows_follow_the_order_of_the_input_whatever_their_hashes() {
+    let place = Place::new();
+    let mut store = place.open();
+    insert(&mut store, 500);
+    let page = store.list(&Filter::default(), None, 1_000).unwrap();
+    let ids: Vec<_> = page.jobs.iter().map(|job| job.artifact_id.clone()).collect();
+    let given: Vec<_> = specs(500).into_iter().map(|spec| spec.artifact_id).collect();
+    assert_eq!(ids, given);
+}
+
+#[test]
+fn draining_does_not_make_the_database_grow() {
+    let place = Place::new();
+    let mut store = place.open();
+    let payload = format!("{{\"x\":\"{}\"}}", "y".repeat(140));
+    let specs: Vec<_> =
+        specs(20_000).into_iter().map(|spec| spec.with_payload(payload.clone())).collect();
+    store.insert(&specs, OnDuplicate::Skip, NOW).unwrap();
+    let owner = store.register(NOW).unwrap();
+    let full = pages(&store);
+    let mut settle = Vec::new();
+    loop {
+        let report = turn(&mut store, &owner, &settle, 512);
+        settle = report.leased.iter().map(|job| settlement(job, Outcome::done())).collect();
+        if settle.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(store.counts().unwrap().done, 20_000);
+    assert!(pages(&store) <= full + 4, "{} pages became {}", full, pages(&store));
+    for table in ["ready", "delayed", "lease", "result", "attempt", "checkpoint"] {
+        assert_eq!(rows(&store, table), 0, "{table}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
+    let place = Place::new();
+    let mut store = place.open();
+    let owner = store.register(NOW).unwrap();
+    insert(&mut store, 2);
+    let leased = turn(&mut store, &owner, &[], 2).leased;
+    let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
+    turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
+    assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
+    for table in ["job", "seen", "result", "attempt", "checkpoint", "pruned", "tally"] {
+        assert_eq!(rows(&store, table), 0, "{table}");
+    }
+}
+
+#[test]
+fn the_story_keeps_the_last_fifty_attempts() {
+    let place = Place::new();
+    let mut store = place.open();
+    let owner = store.register(NOW).unwrap();
+    insert(&mut store, 1);
+    let mut leased = turn(&mut store, &owner, &[], 1).leased;
+    for _ in 0..60 {
+        let defer =
+            Outcome::Defer { key: crate::job::Key::default(), not_before: None, checkpoint: None };
+        leased = turn(&mut store, &owner, &[settlement(&leased[0], defer)], 1).leased;
+        // The lane is found ready only by the turn after.
+        if leased.is_empty() {
+            leased = turn(&mut store, &owner, &[], 1).leased;
+        }
+    }
+    let (_, story) = store.show(&leased[0].artifact_id).unwrap().unwrap();
+    assert_eq!(story.len(), 50);
+    assert_eq!(story.last().unwrap().epoch.0, 60);
+    assert_eq!(story[0].epoch.0, 11);
+}
+
+#[test]
+fn lanes_are_remembered_up_to_a_bound() {
+    let place = Place::new();
+    let mut store = place.open();
+    let spec = |n: usize| {
+        let mut spec = JobSpec::new(&format!("job:{n}"), "noop").unwrap();
+        spec.key.host = Some(format!("h{n}.example").into());
+        spec
+    };
+    let specs: Vec<_> = (0..20_000).map(spec).collect();
+    for part in specs.chunks(4_000) {
+        store.insert(part, OnDuplicate::Skip, NOW).unwrap();
+    }
+    assert!(store.lanes.len() <= 16_384);
+    assert_eq!(store.counts_by(crate::queue::store::Dimension::Host).unwrap().len(), 20_000);
+}
