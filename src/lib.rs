@@ -1,4 +1,5 @@
 //! orch
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod handler;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: see [`orch::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orch::cli::main()
+}

@@ -5,6 +5,7 @@
 use toml::Value;
 
 use crate::job::{Preset, normalise_host, normalise_resolver};
+use crate::limit::Rate;
 
 /// A day: longer waits for a lock or a byte are slips of the pen.
 const DAY_SEC: u64 = 86_400;
@@ -288,7 +289,7 @@ impl Form {
             Form::Path => !text.is_empty() && !text.contains('\0'),
             Form::OneOf(words) => words.contains(&text),
             Form::Preset => text.is_empty() || text.parse::<Preset>().is_ok(),
-            Form::Rate => super::rate::parse(text).is_some(),
+            Form::Rate => return Rate::parse(text).map(drop).map_err(|error| error.to_string()),
             Form::Url => text.is_empty() || is_http_url(text),
             Form::Email => text.is_empty() || is_email(text),
             Form::Header => text.chars().all(|c| c == ' ' || c.is_ascii_graphic()),

@@ -18,7 +18,6 @@
 mod error;
 mod keys;
 mod layer;
-mod rate;
 mod settings;
 
 use std::collections::BTreeMap;

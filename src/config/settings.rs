@@ -368,6 +368,5 @@ fn preset<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Preset>, D::Error
 
 fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Rate>, D::Error> {
     let text = String::deserialize(from)?;
-    let rate = super::rate::parse(&text);
-    rate.map(Some).ok_or_else(|| serde::de::Error::custom("not a rate"))
+    Rate::parse(&text).map(Some).map_err(serde::de::Error::custom)
 }

@@ -13,19 +13,25 @@ pub mod sqlite;
 pub mod store;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, System};
 use crate::job::{ArtifactId, JobRow, JobSpec, Reason, State, WallMs};
 
 use memory::MemoryStore;
+use sqlite::{OpenOptions, SqliteStore};
 use store::{
     AttemptView, Counts, Dimension, Filter, Inserted, JobView, OnDuplicate, RetryFilter, Store,
     StoreError,
 };
 
-/// How many jobs one transaction reads, puts back or deletes: some milliseconds each.
+/// How many jobs one transaction reads, with their payloads.
 const PAGE_JOBS: usize = 1_000;
+
+/// How many jobs one transaction puts back or deletes. A store looks for them from its first row every time, so
+/// this is as large as a short transaction allows (some 100 ms).
+const CHUNK_JOBS: usize = 10_000;
 
 /// A durable queue of jobs.
 pub struct WorkQueue {
@@ -34,6 +40,36 @@ pub struct WorkQueue {
 }
 
 impl WorkQueue {
+    /// The queue in the SQLite file at `path`, made if there is none; by the system's clock.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is no queue, was made by a newer orch, is on a network file system, or cannot be written.
+    pub fn open(path: impl AsRef<Path>) -> Result<WorkQueue, StoreError> {
+        WorkQueue::open_with(path, &OpenOptions::default(), Arc::new(System::new()))
+    }
+
+    /// The same, but with these options and by this clock.
+    ///
+    /// # Errors
+    /// As [`WorkQueue::open`]; [`StoreError::Missing`] when there is none and `options` do not let it be made.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        options: &OpenOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<WorkQueue, StoreError> {
+        let store = SqliteStore::open(path.as_ref(), options)?;
+        Ok(WorkQueue::new(Box::new(store), clock))
+    }
+
+    /// The queue in the SQLite file at `path`, which must be there; by the system's clock.
+    ///
+    /// # Errors
+    /// As [`WorkQueue::open`], and [`StoreError::Missing`].
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<WorkQueue, StoreError> {
+        let options = OpenOptions { create: false, ..OpenOptions::default() };
+        WorkQueue::open_with(path, &options, Arc::new(System::new()))
+    }
+
     /// A queue that is gone with its last handle: for tests, and for programs that need no file.
     #[must_use]
     pub fn in_memory() -> WorkQueue {
@@ -124,11 +160,11 @@ impl WorkQueue {
         }
         let mut put_back = 0;
         while put_back < most {
-            let page = page_of(most - put_back);
+            let chunk = chunk_of(most - put_back);
             let now = self.clock.wall();
-            let taken = self.store.retry_failed(filter, page, now, false)?;
+            let taken = self.store.retry_failed(filter, chunk, now, false)?;
             put_back += taken;
-            if taken < page as u64 {
+            if taken < chunk as u64 {
                 break;
             }
         }
@@ -163,9 +199,9 @@ impl WorkQueue {
     pub fn prune(&mut self, before: WallMs, forget: bool) -> Result<u64, StoreError> {
         let mut pruned = 0;
         loop {
-            let taken = self.store.prune(before, forget, PAGE_JOBS)?;
+            let taken = self.store.prune(before, forget, CHUNK_JOBS)?;
             pruned += taken;
-            if taken < PAGE_JOBS as u64 {
+            if taken < CHUNK_JOBS as u64 {
                 return Ok(pruned);
             }
         }
@@ -189,9 +225,9 @@ impl WorkQueue {
     }
 }
 
-/// A page no larger than what is left to do.
-fn page_of(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(PAGE_JOBS)
+/// A chunk no larger than what is left to do.
+fn chunk_of(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_JOBS)
 }
 
 /// Jobs, page by page; see [`WorkQueue::jobs`].

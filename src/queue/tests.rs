@@ -78,10 +78,10 @@ fn enqueue_says_whether_the_id_was_there() {
 
 #[test]
 fn retry_failed_takes_every_page_or_as_many_as_asked_for() {
-    let jobs = 3_000;
+    let jobs = 30_000;
     let (mut queue, _) = queue_of(jobs);
     fail_all(&mut queue);
-    let (errors, skipped) = (2_700, 300);
+    let (errors, skipped) = (27_000, 3_000);
     let all = RetryFilter::default();
     let tried_less = |n| RetryFilter { max_attempts: Some(n), ..RetryFilter::default() };
     let skips = RetryFilter {
@@ -89,25 +89,25 @@ fn retry_failed_takes_every_page_or_as_many_as_asked_for() {
         ..RetryFilter::default()
     };
     assert_eq!(queue.retry_failed(&all, None, true).unwrap(), errors);
-    assert_eq!(queue.retry_failed(&all, Some(1_500), true).unwrap(), 1_500);
+    assert_eq!(queue.retry_failed(&all, Some(15_000), true).unwrap(), 15_000);
     assert_eq!(queue.retry_failed(&skips, None, true).unwrap(), skipped);
     assert_eq!(queue.retry_failed(&tried_less(1), None, true).unwrap(), 0);
     assert_eq!(queue.counts().unwrap().error, errors, "a dry run changes nothing");
 
     assert_eq!(queue.retry_failed(&tried_less(1), None, false).unwrap(), 0);
-    assert_eq!(queue.retry_failed(&all, Some(1_500), false).unwrap(), 1_500);
-    assert_eq!(queue.retry_failed(&all, None, false).unwrap(), errors - 1_500);
+    assert_eq!(queue.retry_failed(&all, Some(15_000), false).unwrap(), 15_000);
+    assert_eq!(queue.retry_failed(&all, None, false).unwrap(), errors - 15_000);
     assert_eq!(queue.retry_failed(&skips, None, false).unwrap(), skipped);
     assert_eq!(queue.counts().unwrap().queued, jobs as u64);
 }
 
 #[test]
 fn prune_takes_every_page_of_what_is_old_enough() {
-    let (mut queue, clock) = queue_of(2_500);
+    let (mut queue, clock) = queue_of(25_000);
     fail_all(&mut queue);
     let finished_at = clock.wall();
     assert_eq!(queue.prune(finished_at, false).unwrap(), 0);
-    assert_eq!(queue.prune(finished_at.plus_ms(1), false).unwrap(), 2_500);
+    assert_eq!(queue.prune(finished_at.plus_ms(1), false).unwrap(), 25_000);
     let spec = JobSpec::new("job:7", "noop").unwrap();
     assert_eq!(queue.enqueue(&spec).unwrap(), Inserted::Pruned);
 }

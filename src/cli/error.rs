@@ -1,0 +1,211 @@
+//! What a command may end with: which exit code, which words, and what to do next.
+//!
+//! The one place that knows exit codes. Every message names the thing and the place; the hint names the next step.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::intake::{LineError, ReadError, RejectsError};
+use crate::job::SpecError;
+use crate::queue::store::StoreError;
+
+/// How a command ended that did what it could.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All of it worked.
+    Ok,
+    /// Done, but not all of it worked: lines were rejected, jobs ended in error.
+    Partial,
+    /// Stopped with work left.
+    WorkLeft,
+    /// A signal stopped it, in good order: its number.
+    Signal(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Ok => 0,
+            Exit::Partial => 3,
+            Exit::WorkLeft => 4,
+            Exit::Signal(number) => 128_u8.saturating_add(number),
+        })
+    }
+}
+
+/// Why a command could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Settings that cannot be taken.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The argument of `enqueue` is no job.
+    #[error(transparent)]
+    Job(#[from] Box<LineError>),
+    /// An id that cannot be one.
+    #[error(transparent)]
+    Id(#[from] SpecError),
+    /// A kind that no handler does.
+    #[error("--kind {name}: there is no such kind: expected one of {known}")]
+    UnknownKind {
+        /// What was asked for.
+        name: String,
+        /// Every kind there is.
+        known: String,
+    },
+    /// The queue.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An input file.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The rejects file.
+    #[error(transparent)]
+    Rejects(#[from] RejectsError),
+    /// Standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// Some other file or directory.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// `create`, `write`, …
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No job of that id.
+    #[error("there is no job {id} in {queue}")]
+    NoSuchJob {
+        /// The id.
+        id: String,
+        /// The queue's file.
+        queue: PathBuf,
+    },
+}
+
+impl CliError {
+    /// The exit code; see `orch --help`.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            CliError::Config(ConfigError::Internal(_)) => 1,
+            CliError::Config(_)
+            | CliError::Job(_)
+            | CliError::Id(_)
+            | CliError::UnknownKind { .. } => 2,
+            CliError::Store(_)
+            | CliError::Read(_)
+            | CliError::Rejects(_)
+            | CliError::Output(_)
+            | CliError::File { .. }
+            | CliError::NoSuchJob { .. } => 1,
+        }
+    }
+
+    /// Whether nobody reads what it would say: whoever read our output has seen enough.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            CliError::Config(error) => config_hint(error),
+            CliError::Job(_) => Some(
+                "the second argument is one JSON object, in quotes: '{\"url\": \"https://…\"}'"
+                    .into(),
+            ),
+            CliError::Store(error) => store_hint(error),
+            CliError::Read(error) => read_hint(error),
+            CliError::Rejects(_) => Some("name another file with --rejects FILE".into()),
+            CliError::File { source, .. } => io_hint(source),
+            CliError::NoSuchJob { .. } => {
+                Some("`orch queue list` names the jobs there are".to_owned())
+            }
+            CliError::Id(_) | CliError::UnknownKind { .. } | CliError::Output(_) => None,
+        }
+    }
+}
+
+fn config_hint(error: &ConfigError) -> Option<String> {
+    let hint = match error {
+        ConfigError::Unreadable { .. } => {
+            "`orch config default > orch.toml` makes one to start from"
+        }
+        ConfigError::Syntax { .. } => {
+            "the file is TOML: `orch config default` prints one with every key"
+        }
+        ConfigError::Problems(_) => {
+            "`orch config default` prints every key with its bounds; `orch config check` checks again"
+        }
+        ConfigError::Internal(_) => "this is a fault of orch: please report it",
+    };
+    Some(hint.to_owned())
+}
+
+fn store_hint(error: &StoreError) -> Option<String> {
+    let hint = match error {
+        StoreError::Missing { .. } => {
+            "`orch queue import FILE` makes one; or name another with --queue PATH"
+        }
+        StoreError::NotAQueue { .. } => {
+            "name another file with --queue PATH, or move this one out of the way"
+        }
+        StoreError::TooNew { .. } => "use the orch that made it, or a newer one",
+        StoreError::NetworkFilesystem { .. } => {
+            "put the queue on a local disk: --queue PATH, or queue.path in the configuration"
+        }
+        StoreError::Full { .. } => {
+            "make room and run the same command again: what was acknowledged is not lost"
+        }
+        StoreError::Busy { .. } => {
+            "another process is writing: try again, or raise queue.timeout_sec"
+        }
+        StoreError::Io { source, .. } => return io_hint(source),
+        StoreError::Sqlite { .. } | StoreError::Corrupt { .. } => {
+            "keep a copy of the file with its -wal and -shm beside it before anything else; docs/operations.md says more"
+        }
+        StoreError::CheckpointTooLarge(_) => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn read_hint(error: &ReadError) -> Option<String> {
+    match error {
+        ReadError::Open { source, .. } => io_hint(source),
+        ReadError::Read { .. } => {
+            Some("what was read before is imported: importing again adds only the rest".to_owned())
+        }
+        ReadError::Gzip { .. } => Some(
+            "what was read before is imported: get the whole file and import it again, it adds only the rest".to_owned(),
+        ),
+        ReadError::Header { .. } => Some(
+            "the first line of CSV names the columns (artifact_id, doi, url, …); --format lines reads a plain list"
+                .to_owned(),
+        ),
+    }
+}
+
+fn io_hint(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "check the spelling of the path, and the directory you are in",
+        io::ErrorKind::PermissionDenied => "check who owns it and its mode, or name another place",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a file stands where a directory is needed: name another place, or move it out of the way"
+        }
+        io::ErrorKind::IsADirectory => "that is a directory: name a file",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: name another place",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room and run the same command again"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

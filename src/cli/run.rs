@@ -1,0 +1,179 @@
+//! `orch queue run`: what may be typed, and the settings it gives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+
+use super::args::TableFormat;
+use super::duration;
+use crate::config::Flag;
+use crate::job::normalise_resolver;
+
+/// Run the queue
+///
+/// Runs jobs as fast as their hosts and this machine allow, until a signal stops it; with --drain until nothing is left that it
+/// may start. One signal (Ctrl-C) stops in good order: what runs may finish, the rest goes back. A second one stops at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orch queue run --workers 8 --drain
+  orch queue run --max-per-host 2 --max-per-resolver arxiv=1,crossref=3
+  orch queue run --drain --max-runtime 2h --format json > summary.json
+  orch queue run --allow-exec                  commands from the queue's lines may run
+
+Exit codes: 0 all that ended is done or skipped; 3 some ended in error; 4 stopped with work left; 130, 143 a signal.")]
+pub struct RunArgs {
+    /// Jobs at the same time, 1 to 256 [config: orchestrator.max_workers]
+    #[arg(long, short = 'w', value_name = "N")]
+    pub workers: Option<u32>,
+    /// End when nothing is left that this run may start; retries and holds are waited for
+    #[arg(long)]
+    pub drain: bool,
+    /// With --drain: leave jobs that wait for a retry (exit code 4)
+    #[arg(long, requires = "drain")]
+    pub no_wait_retries: bool,
+    /// Jobs at the same time on one host [config: orchestrator.max_per_host]
+    #[arg(long, value_name = "N")]
+    pub max_per_host: Option<u32>,
+    /// Jobs at the same time per resolver, such as arxiv=1,crossref=3 [config: limits.resolver.NAME.max_concurrent]
+    #[arg(long, value_name = "NAME=N,…", value_parser = per_resolver)]
+    pub max_per_resolver: Option<PerResolver>,
+    /// The directory files go to [config: fetch.out]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<String>,
+    /// Stop in good order after so long: a number with s, m, h or d (exit code 4 when work is left)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub max_runtime: Option<Duration>,
+    /// Let jobs of kind exec run: commands from the queue's lines [config: exec.allow]
+    #[arg(long)]
+    pub allow_exec: bool,
+    /// Allow loopback, private and link-local addresses [config: fetch.allow_private_addresses]
+    #[arg(long)]
+    pub allow_private: bool,
+    /// How the summary at the end is printed
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: TableFormat,
+}
+
+/// Limits by resolver.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PerResolver(BTreeMap<String, u32>);
+
+/// Why a text gives no limits by resolver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PerResolverError {
+    /// No `NAME=N`.
+    #[error("{0:?}: expected NAME=N, such as arxiv=1,crossref=3")]
+    Form(String),
+    /// The number is none, or 0.
+    #[error("{0:?}: expected a whole number, 1 or more, after the =")]
+    Count(String),
+    /// The name is none.
+    #[error(transparent)]
+    Name(#[from] crate::job::KeyError),
+    /// A name that is there before.
+    #[error("{0} is given twice")]
+    Twice(String),
+}
+
+fn per_resolver(text: &str) -> Result<PerResolver, PerResolverError> {
+    let mut limits = BTreeMap::new();
+    for item in text.split(',') {
+        let (name, count) =
+            item.split_once('=').ok_or_else(|| PerResolverError::Form(item.to_owned()))?;
+        let name = normalise_resolver(name)?.into_string();
+        let count: Option<u32> = count.trim().parse().ok();
+        let count = count
+            .filter(|count| *count >= 1)
+            .ok_or_else(|| PerResolverError::Count(item.to_owned()))?;
+        if limits.insert(name.clone(), count).is_some() {
+            return Err(PerResolverError::Twice(name));
+        }
+    }
+    Ok(PerResolver(limits))
+}
+
+impl RunArgs {
+    /// The settings these flags give; their bounds are those of the configuration.
+    ///
+    /// `--max-per-resolver` sets `limits.resolver.NAME.max_concurrent`, the most particular of the places where a resolver
+    /// is limited: a flag must win over all of them.
+    #[must_use]
+    pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        if let Some(workers) = self.workers {
+            flags.push(Flag::new("--workers", &["orchestrator", "max_workers"], workers));
+        }
+        if let Some(most) = self.max_per_host {
+            flags.push(Flag::new("--max-per-host", &["orchestrator", "max_per_host"], most));
+        }
+        for (name, most) in self.max_per_resolver.iter().flat_map(|limits| &limits.0) {
+            let path = ["limits", "resolver", name, "max_concurrent"];
+            flags.push(Flag::new("--max-per-resolver", &path, *most));
+        }
+        if let Some(out) = &self.out {
+            flags.push(Flag::new("--out", &["fetch", "out"], out.as_str()));
+        }
+        if self.allow_exec {
+            flags.push(Flag::new("--allow-exec", &["exec", "allow"], true));
+        }
+        if self.allow_private {
+            let path = ["fetch", "allow_private_addresses"];
+            flags.push(Flag::new("--allow-private", &path, true));
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn typed(line: &str) -> Result<RunArgs, clap::Error> {
+        Typed::try_parse_from(format!("run {line}").split_whitespace()).map(|typed| typed.run)
+    }
+
+    fn load(line: &str) -> Result<Config, crate::config::ConfigError> {
+        let flags = typed(line).unwrap().flags();
+        Config::load(&Sources { flags, ..Sources::default() })
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let config = load(
+            "--workers 16 --max-per-host 2 --max-per-resolver Europe-PMC=3,arxiv=1 --out d --allow-exec --allow-private",
+        );
+        let settings = config.unwrap().settings;
+        assert_eq!(settings.orchestrator.max_workers, 16);
+        assert_eq!(settings.orchestrator.max_per_host, 2);
+        assert_eq!(settings.limits.resolver["europe_pmc"].max_concurrent, Some(3));
+        assert_eq!(settings.limits.resolver["arxiv"].max_concurrent, Some(1));
+        assert_eq!(settings.fetch.out, std::path::PathBuf::from("d"));
+        assert!(settings.exec.allow && settings.fetch.allow_private_addresses);
+        assert!(!load("").unwrap().settings.exec.allow);
+    }
+
+    #[test]
+    fn a_flag_out_of_bounds_is_named() {
+        let said = load("--workers 0").unwrap_err().to_string();
+        assert!(said.starts_with("--workers: ") && said.contains("1 to 256"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused() {
+        for line in ["arxiv", "arxiv=", "arxiv=0", "arxiv=-1", "a b=1", "arxiv=1,Arxiv=2", ""] {
+            assert!(per_resolver(line).is_err(), "{line:?}");
+        }
+        assert!(typed("--no-wait-retries").is_err(), "it says something of --drain only");
+    }
+}
