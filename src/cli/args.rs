@@ -10,7 +10,7 @@ use crate::config::Flag;
 use crate::job::{Reason, State};
 
 use super::{completions, config, enqueue, export, import, list, man, prune, retry_failed};
-use super::{show, stats};
+use super::{run, show, stats};
 
 /// Takes a large pile of work and gets it done
 ///
@@ -101,6 +101,8 @@ pub enum QueueCommand {
     Enqueue(enqueue::EnqueueArgs),
     /// Load jobs from files or standard input
     Import(import::ImportArgs),
+    /// Run the queue: do the jobs
+    Run(run::RunArgs),
     /// Count jobs by state
     Stats(stats::StatsArgs),
     /// Put failed jobs back, with a fresh allowance of attempts

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::handler::FetchSetupError;
 use crate::intake::{LineError, ReadError, RejectsError};
-use crate::job::SpecError;
+use crate::job::{KeyError, SpecError};
 use crate::queue::store::StoreError;
+use crate::run::RunError;
+use crate::telemetry::LogError;
 
 /// How a command ended that did what it could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +27,22 @@ pub enum Exit {
     Signal(u8),
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    /// The code of the process.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Ok => 0,
             Exit::Partial => 3,
             Exit::WorkLeft => 4,
             Exit::Signal(number) => 128_u8.saturating_add(number),
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
     }
 }
 
@@ -77,6 +88,26 @@ pub enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// The run could not begin, or could not go on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Files cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchSetupError),
+    /// The log cannot be set up.
+    #[error("log.level: {0}")]
+    Log(#[from] LogError),
+    /// A limit's name.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The system gave no thread or descriptor.
+    #[error("cannot start {what}: {source}")]
+    Thread {
+        /// What was to be started.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No job of that id.
     #[error("there is no job {id} in {queue}")]
     NoSuchJob {
@@ -97,8 +128,14 @@ impl CliError {
             CliError::Config(_)
             | CliError::Job(_)
             | CliError::Id(_)
+            | CliError::Log(_)
+            | CliError::Key(_)
+            | CliError::Fetch(FetchSetupError::Client(_))
             | CliError::UnknownKind { .. } => 2,
             CliError::Store(_)
+            | CliError::Run(_)
+            | CliError::Fetch(FetchSetupError::Out { .. })
+            | CliError::Thread { .. }
             | CliError::Read(_)
             | CliError::Rejects(_)
             | CliError::Output(_)
@@ -122,14 +159,25 @@ impl CliError {
                 "the second argument is one JSON object, in quotes: '{\"url\": \"https://…\"}'"
                     .into(),
             ),
-            CliError::Store(error) => store_hint(error),
+            CliError::Store(error) | CliError::Run(RunError::Store(error)) => store_hint(error),
+            CliError::Fetch(FetchSetupError::Out { source, .. }) => io_hint(source),
+            CliError::Fetch(FetchSetupError::Client(_)) => {
+                Some("`orch config show` says where each setting came from".to_owned())
+            }
+            CliError::Thread { .. } | CliError::Run(RunError::Thread { .. }) => {
+                Some("the limits of this account (`ulimit -a`) may be too low".to_owned())
+            }
             CliError::Read(error) => read_hint(error),
             CliError::Rejects(_) => Some("name another file with --rejects FILE".into()),
             CliError::File { source, .. } => io_hint(source),
             CliError::NoSuchJob { .. } => {
                 Some("`orch queue list` names the jobs there are".to_owned())
             }
-            CliError::Id(_) | CliError::UnknownKind { .. } | CliError::Output(_) => None,
+            CliError::Id(_)
+            | CliError::UnknownKind { .. }
+            | CliError::Output(_)
+            | CliError::Log(_)
+            | CliError::Key(_) => None,
         }
     }
 }

@@ -80,7 +80,7 @@ fn dispatch(
 ) -> Result<Exit, CliError> {
     let sources = |flags: Vec<Flag>| Sources {
         file: cli.global.config.clone(),
-        environment,
+        environment: environment.clone(),
         directory: PathBuf::new(),
         flags,
     };
@@ -93,15 +93,24 @@ fn dispatch(
         }
         Command::Queue(command) => command,
     };
-    let config = Config::load(&sources(cli.global.flags()))?;
+    let mut flags = cli.global.flags();
+    if let QueueCommand::Run(args) = command {
+        flags.extend(args.flags());
+    }
+    let config = Config::load(&sources(flags))?;
     let registry = registry::for_intake()?;
     let mut session = Session::new(out, Arc::new(System::new()), config, registry);
-    let done = queue(&mut session, command);
+    let done = queue(&mut session, command, &environment);
     ended(done, &mut session.out)
 }
 
-fn queue(session: &mut Session, command: &QueueCommand) -> Result<Exit, CliError> {
+fn queue(
+    session: &mut Session,
+    command: &QueueCommand,
+    environment: &[(OsString, OsString)],
+) -> Result<Exit, CliError> {
     match command {
+        QueueCommand::Run(args) => run::run(session, args, environment),
         QueueCommand::Enqueue(args) => enqueue::run(session, args),
         QueueCommand::Import(args) => import::run(session, args),
         QueueCommand::Stats(args) => stats::run(session, args),

@@ -225,6 +225,12 @@ impl WorkQueue {
     }
 }
 
+impl From<WorkQueue> for Box<dyn Store> {
+    fn from(queue: WorkQueue) -> Box<dyn Store> {
+        queue.into_store()
+    }
+}
+
 /// A chunk no larger than what is left to do.
 fn chunk_of(left: u64) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_JOBS)

@@ -268,7 +268,8 @@ impl World {
         let want = |want: &command::Want| {
             let (priority, lane) = lanes[want.lane % lanes.len()];
             let command::Want { count, unsuspected_only, .. } = *want;
-            Want { priority, lane, count, unsuspected_only }
+            let max_losses = if unsuspected_only { 0 } else { u32::MAX };
+            Want { priority, lane, count, max_losses }
         };
         wants.iter().map(want).collect()
     }

@@ -79,7 +79,7 @@ fn turn(store: &mut SqliteStore, owner: &Owner, settle: &[Settlement], count: us
         priority: lane.priority,
         lane: lane.lane.id,
         count,
-        unsuspected_only: false,
+        max_losses: u32::MAX,
     };
     let wants: Vec<Want> = lanes.into_iter().map(want).collect();
     let turn = Turn { owner, now: NOW, settle, lease: &wants, max_payload_bytes: usize::MAX };

@@ -1,12 +1,12 @@
-//! `orch queue run`: what may be typed, and the settings it gives.
+//! What may be typed after `orch queue run`, and the settings it gives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::args::TableFormat;
-use super::duration;
+use crate::cli::args::TableFormat;
+use crate::cli::duration;
 use crate::config::Flag;
 use crate::job::normalise_resolver;
 

@@ -1,0 +1,167 @@
+//! `orch queue run`: settings, queue, handlers, listeners and signals meet, and the queue is run.
+
+mod args;
+mod signals;
+mod watch;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::TableFormat;
+use super::error::{CliError, Exit};
+use super::registry;
+use super::session::Session;
+use crate::config::Settings;
+use crate::job::KeyError;
+use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause};
+use crate::telemetry::{RunSummary, StoppedBy};
+
+pub use args::{PerResolver, PerResolverError, RunArgs};
+use watch::Watch;
+
+/// Runs the queue as `args` say, and prints the summary.
+///
+/// # Errors
+/// [`CliError`] when it cannot begin, or cannot go on.
+pub(super) fn run(
+    session: &mut Session,
+    args: &RunArgs,
+    environment: &[(OsString, OsString)],
+) -> Result<Exit, CliError> {
+    let options = RunOptions {
+        drain: args.drain,
+        wait_retries: !args.no_wait_retries,
+        max_runtime: args.max_runtime,
+        ..RunOptions::try_from(session.settings())?
+    };
+    execute(session, options, args.format, environment)
+}
+
+/// Runs the queue, watched on standard error, and prints the summary on standard output.
+///
+/// # Errors
+/// [`CliError`] when it cannot begin, or cannot go on.
+pub(super) fn execute(
+    session: &mut Session,
+    options: RunOptions,
+    format: TableFormat,
+    environment: &[(OsString, OsString)],
+) -> Result<Exit, CliError> {
+    let queue = session.open_or_create()?;
+    let registry = registry::for_run(session.settings(), environment)?;
+    let watch = Watch::start(session, environment)?;
+    let waited = options.wait_retries;
+    let runner = Runner::new(queue)
+        .registry(registry)
+        .options(options)
+        .clock(Arc::clone(&session.clock))
+        .listener(watch.listener());
+    let signals = signals::Watching::start(runner.stop_handle())
+        .map_err(|source| RunError::Thread { what: "the signal thread", source })?;
+    let done = runner.run();
+    signals.end();
+    watch.end(session.out.messages);
+    let report = done?;
+    let exit = exit_of(&report, waited);
+    let summary = summary_of(&report, exit);
+    match format {
+        TableFormat::Table => session.out.text(&summary.to_table())?,
+        TableFormat::Json => session.out.line(&summary.to_json())?,
+    }
+    Ok(exit)
+}
+
+/// See the exit codes in `orch --help`. Work left behind weighs more than jobs that failed.
+fn exit_of(report: &RunReport, waited: bool) -> Exit {
+    let left = report.left;
+    let waits = left.delayed_retry && (!waited || report.stopped.is_some());
+    match report.stopped {
+        Some(StopCause::Signal(number)) => Exit::Signal(u8::try_from(number).unwrap_or(u8::MAX)),
+        _ if left.ready || left.ready_of_other_kinds || waits => Exit::WorkLeft,
+        _ if report.failed > 0 => Exit::Partial,
+        _ => Exit::Ok,
+    }
+}
+
+fn summary_of(report: &RunReport, exit: Exit) -> RunSummary {
+    RunSummary {
+        done: report.done,
+        skipped: report.skipped,
+        failed: report.failed,
+        retried: report.retried,
+        lost_leases: report.lost,
+        handed_back: report.handed_back,
+        elapsed: report.elapsed,
+        queue: report.queue,
+        waiting_for_run_at: report.left.delayed_run_at,
+        running_elsewhere: report.left.leased_elsewhere,
+        stopped_by: match (report.stopped, exit) {
+            (Some(StopCause::Signal(2)), _) => StoppedBy::Interrupt,
+            (Some(StopCause::Signal(_)), _) => StoppedBy::Terminate,
+            (Some(StopCause::MaxRuntime | StopCause::Asked), _) => StoppedBy::MaxRuntime,
+            (None, Exit::WorkLeft) => StoppedBy::WorkLeft,
+            (None, _) => StoppedBy::Drained,
+        },
+        reasons: report.reasons.iter().map(|(reason, count)| (*reason, *count)).collect(),
+        exit_code: exit.code(),
+    }
+}
+
+impl TryFrom<&Settings> for RunOptions {
+    type Error = KeyError;
+
+    fn try_from(settings: &Settings) -> Result<RunOptions, KeyError> {
+        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        let own = &settings.orchestrator;
+        let retry = settings.retry_terms();
+        Ok(RunOptions {
+            workers: own.max_workers,
+            retry: retry.policy,
+            max_job_attempts: own.max_job_attempts,
+            max_job_losses: own.max_job_losses,
+            job_timeout: seconds(own.job_timeout_seconds),
+            shutdown: seconds(own.shutdown_seconds),
+            heartbeat: seconds(own.heartbeat_seconds),
+            lease_ttl: seconds(own.lease_ttl_seconds),
+            limits: settings.gate_limits()?,
+            ..RunOptions::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+    use crate::queue::store::Remaining;
+
+    #[test]
+    fn the_defaults_of_the_library_are_those_of_the_configuration() {
+        let config = Config::load(&Sources::default()).unwrap();
+        assert_eq!(RunOptions::try_from(&config.settings), Ok(RunOptions::default()));
+    }
+
+    #[test]
+    fn every_end_has_its_code() {
+        let code = |stopped, failed, left| {
+            exit_of(&RunReport { stopped, failed, left, ..RunReport::default() }, true).code()
+        };
+        let nothing = Remaining::default();
+        let ready = Remaining { ready: true, ..nothing };
+        let retries = Remaining { delayed_retry: true, ..nothing };
+        let other = Remaining { ready_of_other_kinds: true, ..nothing };
+        let later = Remaining { delayed_run_at: true, leased_elsewhere: 3, ..nothing };
+        assert_eq!(code(None, 0, nothing), 0);
+        assert_eq!(code(None, 0, later), 0);
+        assert_eq!(code(None, 2, nothing), 3);
+        assert_eq!(code(None, 2, other), 4);
+        assert_eq!(code(Some(StopCause::MaxRuntime), 0, ready), 4);
+        assert_eq!(code(Some(StopCause::MaxRuntime), 0, retries), 4);
+        assert_eq!(code(Some(StopCause::MaxRuntime), 1, nothing), 3);
+        assert_eq!(code(Some(StopCause::Signal(2)), 1, ready), 130);
+        assert_eq!(code(Some(StopCause::Signal(15)), 0, nothing), 143);
+        let unwaited = RunReport { left: retries, ..RunReport::default() };
+        assert_eq!(exit_of(&unwaited, false).code(), 4);
+    }
+}
