@@ -53,6 +53,10 @@ pub(super) struct Register<'a> {
     /// The owner's directory.
     pub(super) directory: BorrowedFd<'a>,
     /// The owner: this process.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "nobody takes over elsewhere")
+    )]
     pub(super) owner: Pid,
 }
 
