@@ -6,7 +6,7 @@
 //! it frees the jobs, so no command of a dead owner still runs when its job is leased again (invariant 7).
 //!
 //! ```text
-//!   Group::spawn --fork--> child: setpgid, write group-<pgid>-<start>-<session>, is my parent alive?, exec
+//!   Group::start --clone--> child: setpgid, write group-<pgid>-<start>-<session>, is my parent alive?, exec
 //!        |
 //!   Group::end   kill the group, reap the leader, see the rest gone, remove the file
 //!   (the owner dies instead)
@@ -20,12 +20,14 @@
 //! A process that leaves its group (`setsid`, `setpgid`: a daemon) is out of reach and runs on.
 //!
 //! Only Linux tells start times (through `/proc`). Elsewhere [`end_recorded_groups`] ends nothing: after a crash
-//! a command may still run beside its own second attempt there.
+//! a command may still run beside its own second attempt there, so its record is merely a list for [`kill_all_recorded`].
 
 mod end;
 mod group;
+mod launch;
 mod record;
 mod stat;
 
 pub use end::{StillRunning, end_recorded_groups, kill_all_recorded};
-pub use group::{Group, SpawnError};
+pub use group::Group;
+pub use launch::{Launch, LaunchError};

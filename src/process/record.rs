@@ -1,21 +1,18 @@
-//! The file that a child leaves before it becomes the command: its name, and both ends of writing it.
+//! The file that a child leaves before it becomes the command: its name, and how it is written.
 //!
-//! What runs in the child runs between fork and exec: it must never allocate, take a lock or touch anything but
-//! its own stack and what it was handed.
+//! What is marked async-signal-safe runs in the child too: it must never allocate or take a lock.
 
 use std::ffi::CStr;
 use std::fmt;
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+#[cfg(target_os = "linux")]
+use super::launch::Register;
 #[cfg(target_os = "linux")]
 use super::stat::Stat;
 
@@ -23,7 +20,7 @@ use super::stat::Stat;
 const NAME_BYTES: usize = 64;
 
 /// A name as it is written: NUL-terminated.
-type NameText = [u8; NAME_BYTES];
+pub(super) type NameText = [u8; NAME_BYTES];
 
 /// A process group as its file is named: `group-<pgid>-<start>-<session>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +66,6 @@ impl GroupName {
         let pgid = Pid::from_raw(stat.group).ok_or(Errno::SRCH)?;
         Ok(GroupName { pgid, start_ticks: stat.start_ticks, session: stat.session })
     }
-
-    /// The name of the calling process's group. Async-signal-safe.
-    #[cfg(not(target_os = "linux"))]
-    fn of_self() -> io::Result<GroupName> {
-        Ok(GroupName { pgid: rustix::process::getpgrp(), start_ticks: 0, session: 0 })
-    }
 }
 
 impl fmt::Display for GroupName {
@@ -87,79 +78,44 @@ fn as_c_str(text: &NameText) -> io::Result<&CStr> {
     Ok(CStr::from_bytes_until_nul(text).map_err(|_| Errno::NAMETOOLONG)?)
 }
 
-/// Creates the file in the child. Async-signal-safe.
+/// Creates the file that names a group. Async-signal-safe.
 ///
-/// The order matters. A successor looks for files only once the owner is dead, so a child that sees its parent
-/// alive after the file is there will be found, and one that sees it dead must not go on.
-fn record_self(directory: BorrowedFd<'_>, parent: Pid, told: BorrowedFd<'_>) -> io::Result<()> {
-    let text = GroupName::of_self()?.text()?;
-    let name = as_c_str(&text)?;
+/// # Errors
+/// When the file cannot be created.
+pub(super) fn create_record(directory: BorrowedFd<'_>, name: GroupName) -> io::Result<NameText> {
+    let text = name.text()?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-    let told = match rustix::process::getppid() {
-        Some(living) if living == parent => rustix::io::write(told, &text),
-        _ => Err(Errno::SRCH),
-    };
-    if let Err(error) = told {
+    let mode = Mode::RUSR | Mode::WUSR;
+    drop(rustix::fs::openat(directory, as_c_str(&text)?, flags, mode)?);
+    Ok(text)
+}
+
+/// Removes it: the group is over. Async-signal-safe.
+///
+/// A file that is gone already was removed by a successor. One that cannot be removed names a group that no longer
+/// exists, as the successor will see.
+pub(super) fn remove_record(directory: BorrowedFd<'_>, text: &NameText) {
+    if let Ok(name) = as_c_str(text) {
         let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
-        return Err(error.into());
-    }
-    Ok(())
-}
-
-/// The parent's end: learns what the child recorded, also when the child then could not become the command.
-pub(super) struct Recorder {
-    directory: Arc<OwnedFd>,
-    told: PipeReader,
-}
-
-impl Recorder {
-    /// Lets `command` record itself in `directory` before it runs.
-    ///
-    /// # Errors
-    /// When the directory cannot be opened, or no descriptors are left.
-    pub(super) fn install(command: &mut Command, directory: &Path) -> io::Result<Recorder> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // By descriptor: the child may have changed its directory before it writes.
-        let directory = Arc::new(rustix::fs::open(directory, flags, Mode::empty())?);
-        let (told, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&told, true)?;
-        record_before_exec(command, Arc::clone(&directory), writer);
-        Ok(Recorder { directory, told })
-    }
-
-    /// What was recorded; `None` when the child did not get so far. Asked after the child became the command or failed to.
-    pub(super) fn recorded(self) -> Option<Record> {
-        let mut text = [0; NAME_BYTES];
-        // Not blocking: an empty pipe means that nothing was recorded.
-        let length = rustix::io::read(&self.told, &mut text).ok()?;
-        (length == NAME_BYTES).then_some(Record { directory: self.directory, text })
     }
 }
 
-#[expect(unsafe_code, reason = "nothing else runs code between fork and exec")]
-fn record_before_exec(command: &mut Command, directory: Arc<OwnedFd>, told: PipeWriter) {
-    let parent = rustix::process::getpid();
-    // SAFETY: the closure only makes system calls through rustix and formats into its own stack: it allocates
-    // nothing and takes no lock that another thread may have held at the fork.
-    unsafe {
-        command.pre_exec(move || record_self(directory.as_fd(), parent, told.as_fd()));
+/// Records the calling process, which leads its group and has yet to become the command. Async-signal-safe.
+///
+/// The order matters. A successor looks for files only once the owner is dead, so a child that sees its owner
+/// alive after the file is there will be found, and one that does not must not go on.
+///
+/// # Errors
+/// When it could not be recorded or has lost its owner: it must end.
+#[cfg(target_os = "linux")]
+pub(super) fn record_self(register: Register<'_>) -> Result<NameText, Errno> {
+    let created = GroupName::of_self().and_then(|name| create_record(register.directory, name));
+    let text = created.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOTSUP))?;
+    if rustix::process::getppid() != Some(register.owner) {
+        remove_record(register.directory, &text);
+        return Err(Errno::SRCH);
     }
-}
-
-/// A file that names a group.
-pub(super) struct Record {
-    directory: Arc<OwnedFd>,
-    text: NameText,
-}
-
-impl Record {
-    /// Removes the file: the group is over. A file that is gone already was removed by a successor.
-    pub(super) fn remove(&self) {
-        // One that cannot be removed names a group that no longer exists: the successor will see that.
-        let _ = as_c_str(&self.text)
-            .map(|name| rustix::fs::unlinkat(self.directory.as_fd(), name, AtFlags::empty()));
-    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ impl Stat {
     }
 
     /// The calling process's own. Async-signal-safe.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no start times elsewhere"))]
     pub(super) fn of_self() -> io::Result<Stat> {
         let file =
             rustix::fs::open(c"/proc/self/stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

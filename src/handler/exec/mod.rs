@@ -42,22 +42,23 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
-use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::Serialize;
 
 use super::{Context, Handler, Ran};
 use crate::job::{ErrorReason, Outcome};
-use crate::process::{Group, SpawnError};
+use crate::process::{Group, Launch, LaunchError};
 use output::{Tail, last_line};
 use payload::Task;
-use pump::{Finished, Pump};
+use pump::{Feed, Finished, Pump};
 
 /// "Temporary failure; the user is invited to retry": `EX_TEMPFAIL` of sysexits.h.
 const EX_TEMPFAIL: i32 = 75;
@@ -92,45 +93,46 @@ fn attempt(task: &Task, context: &Context<'_>) -> Outcome {
     }
 }
 
-fn start<'a>(task: &'a Task, context: &Context<'_>) -> Result<Pump<'a>, SpawnError> {
-    let (output, stdout) = io::pipe().map_err(SpawnError::Prepare)?;
-    let stderr = stdout.try_clone().map_err(SpawnError::Prepare)?;
-    let mut command = task.command(context);
-    command.stdout(stdout).stderr(stderr).stdin(Stdio::null());
-    let mut input = None;
-    if !task.stdin.is_empty() {
-        let (stdin, writer) = input_pipe().map_err(SpawnError::Prepare)?;
-        command.stdin(stdin);
-        input = Some((writer, task.stdin.as_bytes()));
-    }
-    let group = Group::spawn(command, context.owner_directory())?;
+fn start<'a>(task: &'a Task, context: &Context<'_>) -> Result<Pump<'a>, LaunchError> {
+    let (output, writer) = io::pipe().map_err(LaunchError::Prepare)?;
+    let (stdin, input) = input(&task.stdin).map_err(LaunchError::Prepare)?;
+    let launch = Launch {
+        words: &task.words,
+        environment: &task.environment,
+        directory: task.directory.as_deref(),
+        stdin,
+        output: writer.into(),
+    };
+    // Our copies of the command's ends go with the launch, so that we see when everybody has closed theirs.
+    let group = Group::start(&launch, context.owner_directory())?;
     Ok(Pump::new(group, output, input))
 }
 
-/// A pipe that blocks the command when it is empty, but not us when it is full.
-fn input_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+/// What the command reads from, and what has to be written to it.
+fn input(text: &str) -> io::Result<(OwnedFd, Option<Feed<'_>>)> {
+    if text.is_empty() {
+        return Ok((File::open("/dev/null")?.into(), None));
+    }
     let (reader, writer) = io::pipe()?;
+    // Blocks the command when it is empty, but not us when it is full.
     rustix::io::ioctl_fionbio(&writer, true)?;
-    Ok((reader, writer))
+    Ok((reader.into(), Some(Feed { pipe: writer, rest: text.as_bytes() })))
 }
 
 /// Whether the line is to blame, this machine, or the moment.
-fn not_started(task: &Task, error: &SpawnError) -> Outcome {
-    let (SpawnError::Prepare(cause) | SpawnError::Execute(cause)) = error;
-    if !will_not_pass(cause) {
-        return Outcome::retry(ErrorReason::Internal, error.to_string());
-    }
-    if let Some(directory) = task.directory.as_deref().filter(|path| !can_be_entered(path)) {
-        let message = format!("cwd: cannot run in {}: {cause}", directory.display());
-        return Outcome::fail(ErrorReason::BadPayload, message);
-    }
-    match error {
-        SpawnError::Prepare(_) => Outcome::retry(ErrorReason::Internal, error.to_string()),
-        SpawnError::Execute(_) => {
-            let message = format!("command: cannot run {:?}: {cause}", task.program);
-            Outcome::fail(ErrorReason::BadPayload, message)
+fn not_started(task: &Task, error: &LaunchError) -> Outcome {
+    let message = match error {
+        LaunchError::Directory(cause) if will_not_pass(cause) => {
+            let directory = task.directory.as_deref().unwrap_or(Path::new("."));
+            format!("cwd: cannot run in {}: {cause}", directory.display())
         }
-    }
+        LaunchError::Execute(cause) if will_not_pass(cause) => {
+            let program = task.words.first().map_or("", String::as_str);
+            format!("command: cannot run {program:?}: {cause}")
+        }
+        error => return Outcome::retry(ErrorReason::Internal, error.to_string()),
+    };
+    Outcome::fail(ErrorReason::BadPayload, message)
 }
 
 /// Whether execve(2) or chdir(2) would say the same again: the others are want of something, such as memory.
@@ -150,10 +152,6 @@ fn will_not_pass(error: &io::Error) -> bool {
                 | Errno::INVAL
         )
     )
-}
-
-fn can_be_entered(path: &Path) -> bool {
-    path.is_dir() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
 }
 
 fn verdict(finished: &Finished) -> Outcome {

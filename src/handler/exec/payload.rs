@@ -1,9 +1,7 @@
 //! What a line asks to be run.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde::Deserialize;
 
@@ -25,10 +23,10 @@ struct Wire {
 /// A command to be run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Task {
-    /// Its name or path.
-    pub(super) program: String,
-    arguments: Vec<String>,
-    environment: BTreeMap<String, String>,
+    /// The program and its arguments; not empty.
+    pub(super) words: Vec<String>,
+    /// What is added to the environment: what the line says, and what orch says of the job, which wins.
+    pub(super) environment: BTreeMap<String, String>,
     /// Where it runs; `None`: where orch runs.
     pub(super) directory: Option<PathBuf>,
     /// What it may read; empty: nothing.
@@ -59,26 +57,27 @@ impl Task {
     /// [`TaskError`] naming the field that does not fit.
     pub(super) fn of(context: &Context<'_>) -> Result<Task, TaskError> {
         let wire: Wire = context.payload_as()?;
-        let mut words = match (wire.command, wire.shell) {
+        let words = match (wire.command, wire.shell) {
             (None, None) => return Err(TaskError::Nothing),
             (Some(_), Some(_)) => return Err(TaskError::Both),
-            (Some(command), None) => command.into_iter(),
-            (None, Some(script)) => vec![SHELL.to_owned(), "-c".to_owned(), script].into_iter(),
+            (Some(words), None) if words.is_empty() => return Err(TaskError::Empty),
+            (Some(words), None) => words,
+            (None, Some(script)) => vec![SHELL.to_owned(), "-c".to_owned(), script],
         };
-        let task = Task {
-            program: words.next().ok_or(TaskError::Empty)?,
-            arguments: words.collect(),
+        let mut task = Task {
+            words,
             environment: wire.env,
             directory: wire.cwd,
             stdin: wire.stdin.unwrap_or_default(),
         };
         task.check_text()?;
+        task.environment.extend(of_the_job(context));
         Ok(task)
     }
 
     fn check_text(&self) -> Result<(), TaskError> {
         let has_nul = |text: &String| text.contains('\0');
-        if has_nul(&self.program) || self.arguments.iter().any(has_nul) {
+        if self.words.iter().any(has_nul) {
             return Err(TaskError::Nul("command"));
         }
         if self.environment.values().any(has_nul) {
@@ -93,21 +92,16 @@ impl Task {
             None => Ok(()),
         }
     }
+}
 
-    /// The command, without its descriptors. What orch says of the job wins over what the line says.
-    pub(super) fn command(&self, context: &Context<'_>) -> Command {
-        let job = context.job();
-        let mut command = Command::new(OsStr::new(&self.program));
-        command
-            .args(&self.arguments)
-            .envs(&self.environment)
-            .env("ORCH_ARTIFACT_ID", job.artifact_id.as_str())
-            .env("ORCH_JOB_ID", job.token.job.0.to_string())
-            .env("ORCH_ATTEMPT", context.attempt().to_string())
-            .env("ORCH_FENCE", job.token.epoch.0.to_string());
-        if let Some(directory) = &self.directory {
-            command.current_dir(directory);
-        }
-        command
-    }
+/// What a command is told of its job.
+fn of_the_job(context: &Context<'_>) -> [(String, String); 4] {
+    let job = context.job();
+    [
+        ("ORCH_ARTIFACT_ID", job.artifact_id.to_string()),
+        ("ORCH_JOB_ID", job.token.job.0.to_string()),
+        ("ORCH_ATTEMPT", context.attempt().to_string()),
+        ("ORCH_FENCE", job.token.epoch.0.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }

@@ -36,13 +36,20 @@ pub(super) struct Finished {
     pub(super) output: Tail,
 }
 
+/// What a command is still to be given to read.
+pub(super) struct Feed<'a> {
+    /// Must not block when it is full.
+    pub(super) pipe: PipeWriter,
+    pub(super) rest: &'a [u8],
+}
+
 /// A running command, and our ends of its pipes.
 pub(super) struct Pump<'a> {
     group: Group,
     /// `None` once everybody has closed it.
     output: Option<PipeReader>,
     /// `None` once all is written, or nobody reads any more.
-    input: Option<(PipeWriter, &'a [u8])>,
+    input: Option<Feed<'a>>,
     tail: Tail,
     stage: Stage,
 }
@@ -58,12 +65,8 @@ struct Ready {
 }
 
 impl<'a> Pump<'a> {
-    /// `input` is the pipe the command reads and what to write to it; it must not block.
-    pub(super) fn new(
-        group: Group,
-        output: PipeReader,
-        input: Option<(PipeWriter, &'a [u8])>,
-    ) -> Pump<'a> {
+    /// The pipes of a command that has begun.
+    pub(super) fn new(group: Group, output: PipeReader, input: Option<Feed<'a>>) -> Pump<'a> {
         Pump { group, output: Some(output), input, tail: Tail::default(), stage: Stage::Running }
     }
 
@@ -101,7 +104,7 @@ impl<'a> Pump<'a> {
         let watched = [
             (Some(self.group.exited()), PollFlags::IN),
             (self.output.as_ref().map(AsFd::as_fd), PollFlags::IN),
-            (self.input.as_ref().map(|(pipe, _)| pipe.as_fd()), PollFlags::OUT),
+            (self.input.as_ref().map(|feed| feed.pipe.as_fd()), PollFlags::OUT),
             (cancel, PollFlags::IN),
         ];
         let mut fds: Vec<_> = watched
@@ -161,7 +164,7 @@ impl<'a> Pump<'a> {
     }
 
     fn write(&mut self) {
-        let Some((pipe, rest)) = &mut self.input else { return };
+        let Some(Feed { pipe, rest }) = &mut self.input else { return };
         match rustix::io::write(&*pipe, rest) {
             Ok(length) if length < rest.len() => *rest = &rest[length..],
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -181,5 +184,36 @@ impl<'a> Pump<'a> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::context::testing::run;
+    use super::super::super::{Handler, Ran};
+    use super::super::payload::Task;
+    use super::*;
+    use crate::job::Outcome;
+
+    /// Looks at the command only when it has long exited; says how much it wrote.
+    struct LateLooker;
+
+    impl Handler for LateLooker {
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            let task = Task::of(context).unwrap();
+            let pump = super::super::start(&task, context).unwrap();
+            let exited = pump.group.exited();
+            poll(&mut [PollFd::from_borrowed_fd(exited, PollFlags::IN)], None).unwrap();
+            let finished = pump.finish(context).unwrap();
+            let written = finished.output.total_bytes().to_string();
+            Outcome::fail(crate::job::ErrorReason::Internal, written).into()
+        }
+    }
+
+    #[test]
+    fn what_a_command_left_in_the_pipe_is_read_after_its_end() {
+        let outcome = run(&LateLooker, r#"{"command":["head","-c","60000","/dev/zero"]}"#);
+        let Outcome::Fail { note, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(note.message, "60000");
     }
 }

@@ -293,14 +293,12 @@ fn a_job_ends_with_its_leader_and_takes_the_background_along() {
 #[test]
 fn one_that_left_the_group_and_keeps_the_output_open_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
-    let quit = fifo(directory.path(), "quit");
+    let (up, quit) = (fifo(directory.path(), "up"), fifo(directory.path(), "quit"));
     let payload = json!({
-        "shell": "setsid sh -c 'read line < \"$QUIT\"' & echo started",
-        "env": {"QUIT": quit},
+        "shell": "setsid sh -c 'echo up > \"$UP\"; read line < \"$QUIT\"' & read up < \"$UP\"; echo started",
+        "env": {"UP": up, "QUIT": quit},
     });
-    let outcome = run(&Exec, &payload.to_string());
-    // Lets the one that left go, if it came so far; opened for both ends so as not to wait for it.
-    let mut end = fs::OpenOptions::new().read(true).write(true).open(&quit).unwrap();
-    end.write_all(b"\n").unwrap();
-    assert_eq!(output_of(&outcome), "started\n");
+    assert_eq!(output_of(&run(&Exec, &payload.to_string())), "started\n");
+    // It lives: opening waits for it. Let it go.
+    fs::OpenOptions::new().write(true).open(&quit).unwrap();
 }

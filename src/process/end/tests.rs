@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::super::Group;
+use super::super::group::testing::shell;
 use super::*;
 
 /// Names the directory to the process that plays the owner.
@@ -11,18 +11,12 @@ const OWNER_DIRECTORY: &str = "ORCH_TEST_OWNER_DIRECTORY";
 /// The script its command runs. It is up when it says `up`.
 const OWNER_SCRIPT: &str = "ORCH_TEST_OWNER_SCRIPT";
 
-fn shell(script: &str) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(script);
-    command
-}
-
 /// Not a test of its own: the process that [`killed_owner`] starts and kills.
 #[test]
 fn as_an_owner() {
     let Some(directory) = std::env::var_os(OWNER_DIRECTORY) else { return };
     let script = std::env::var(OWNER_SCRIPT).unwrap();
-    let _group = Group::spawn(shell(&script), Some(&PathBuf::from(directory))).unwrap();
+    let _group = shell(&script, Some(&PathBuf::from(directory)));
     // Until it is killed, or whoever plays with it is gone.
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
 }
@@ -92,7 +86,7 @@ fn a_group_whose_leader_is_gone_is_ended_too() {
 #[test]
 fn a_stranger_under_a_reused_id_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let mut group = Group::spawn(shell("exec sleep 600"), Some(directory.path())).unwrap();
+    let mut group = shell("exec sleep 600", Some(directory.path()));
     let name = only_record(directory.path());
     for stranger in [
         GroupName { start_ticks: name.start_ticks - 1, ..name },
@@ -136,7 +130,7 @@ fn without_its_leader_a_group_is_known_by_session_and_age() {
 #[test]
 fn groups_of_another_boot_are_nobodys() {
     let directory = tempfile::tempdir().unwrap();
-    let mut group = Group::spawn(shell("exec sleep 600"), Some(directory.path())).unwrap();
+    let mut group = shell("exec sleep 600", Some(directory.path()));
     let pgid = only_record(directory.path()).pgid;
     let lock = directory.path().join("lock");
     fs::write(&lock, "5b1f6a52-0000-4000-8000-000000000000\n").unwrap();
@@ -155,9 +149,9 @@ fn all_of_ones_own_are_killed_at_once_and_reaped_by_who_waits() {
 
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("lock"), "").unwrap();
-    let start = || Group::spawn(shell("sleep 600 & wait"), Some(directory.path())).unwrap();
+    let start = || shell("sleep 600 & wait", Some(directory.path()));
     let groups: Vec<_> = (0..3).map(|_| start()).collect();
-    let mut over = Group::spawn(shell("exit 4"), Some(directory.path())).unwrap();
+    let mut over = shell("exit 4", Some(directory.path()));
     assert_eq!(recorded_groups(directory.path()).unwrap().len(), 4);
     let mut fds =
         [rustix::event::PollFd::from_borrowed_fd(over.exited(), rustix::event::PollFlags::IN)];
