@@ -29,11 +29,12 @@ fn agree(commands: &[Command], subjects: Vec<(&str, Box<dyn Subject>)>) {
     }
 }
 
-/// So many cases, or as many as `PROPTEST_CASES` says: a soak by hand.
+/// So many cases, or as many as `PROPTEST_CASES` says: a soak by hand. A failure is made small for half a minute.
 fn cases(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
-    let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    ProptestConfig { cases: if asked { default.cases } else { cases }, ..default }
+    let soak = std::env::var_os("PROPTEST_CASES").is_some();
+    let cases = if soak { default.cases } else { cases };
+    ProptestConfig { cases, max_shrink_time: 30_000, ..default }
 }
 
 proptest! {
