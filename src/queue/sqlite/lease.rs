@@ -1,6 +1,6 @@
 //! Leasing: the head of a lane, in order, as many as wanted.
 //!
-//! Costs one row in `lease` and nothing in `job` for each, and one range deleted from `ready` for all of a want.
+//! Costs one row in `lease` and nothing in `job` for each; both tables are changed by range, once for all of a want.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::fault::Worked;
 use super::row;
 use super::sql;
 use crate::job::{Epoch, Event, JobRow, Lane, LeaseToken, Leased};
-use crate::queue::store::{Turn, TurnReport, Want};
+use crate::queue::store::{Owner, Turn, TurnReport, Want};
 
 /// A want that skips suspects looks at so many jobs beyond those it takes, and no further.
 const MAX_SUSPECTS_PASSED: usize = 4_096;
@@ -22,17 +22,12 @@ pub(super) fn lease(batch: &mut Batch<'_>, turn: &Turn<'_>, report: &mut TurnRep
         return Ok(());
     }
     let mut bytes_left = Some(turn.max_payload_bytes);
-    let mut insert = batch.conn.prepare_cached(sql::INSERT_LEASE)?;
     for want in turn.lease {
         let head = match bytes_left {
             Some(_) => read_head(batch, want, &mut bytes_left)?,
             None => Head::default(),
         };
-        for leased in &head.taken {
-            let LeaseToken { job, epoch } = leased.token;
-            insert.execute((job.0, epoch.0, turn.owner.row, leased.lane.id.0))?;
-        }
-        take(batch, want, &head)?;
+        take(batch, turn.owner, want, &head)?;
         let key = (want.priority.level(), want.lane.0);
         report.dry.push(head.is_whole || batch.number(sql::ANY_IN_LANE, key)? == Some(0));
         report.leased.extend(head.taken);
@@ -113,16 +108,19 @@ fn left_behind(batch: &Batch<'_>, job: i64) -> Worked<LeftBehind> {
     Ok(statement.query_row([job], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// Takes the leased jobs out of their lane: as one range, unless some in between stay.
-fn take(batch: &Batch<'_>, want: &Want, head: &Head) -> Worked<()> {
+/// Moves the jobs from `ready` to `lease`: as one range, unless some in between stay.
+fn take(batch: &Batch<'_>, owner: &Owner, want: &Want, head: &Head) -> Worked<()> {
     let (priority, lane) = (want.priority.level(), want.lane.0);
     let Some(last) = head.taken.last().map(|leased| leased.token.job) else { return Ok(()) };
     if !head.passed {
+        let leased = batch.run(sql::LEASE_UP_TO, (priority, lane, last.0, owner.row))?;
         let gone = batch.run(sql::DELETE_READY_UP_TO, (priority, lane, last.0))?;
-        return batch.changed_one(usize::from(gone == head.taken.len()), last);
+        let all = leased == head.taken.len() && gone == leased;
+        return batch.changed_one(usize::from(all), last);
     }
     for leased in &head.taken {
-        let job = leased.token.job;
+        let LeaseToken { job, epoch } = leased.token;
+        batch.run(sql::LEASE_ONE, (job.0, epoch.0, owner.row, lane))?;
         batch.changed_one(batch.run(sql::DELETE_READY, (priority, lane, job.0))?, job)?;
     }
     Ok(())

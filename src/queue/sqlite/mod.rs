@@ -15,6 +15,7 @@
 
 mod batch;
 mod fault;
+mod held;
 mod insert;
 mod lanes;
 mod lease;

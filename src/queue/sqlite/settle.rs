@@ -1,15 +1,16 @@
 //! Settling: an attempt's end is written if, and only if, its lease is still in force.
 //!
 //! ```text
-//!   DELETE the lease row of (job, epoch, owner) --0 rows--> LeaseLost, nothing written
-//!                      | 1 row
+//!   the lease row of (job, epoch, owner) --none--> LeaseLost, nothing written
+//!                      | deleted
 //!   UPDATE the job row of (job, state 0, epoch - 1)
 //! ```
 
-use rusqlite::{CachedStatement, OptionalExtension};
+use rusqlite::Statement;
 
 use super::batch::{Batch, Class};
 use super::fault::Worked;
+use super::held;
 use super::row;
 use super::sql;
 use crate::job::{
@@ -20,13 +21,6 @@ use crate::queue::store::{Owner, Settled, Settlement, StoreError};
 
 /// A job keeps the story of so many attempts.
 const MAX_ATTEMPTS_TOLD: i64 = 50;
-
-/// The statements that every settlement runs.
-struct Hot<'c> {
-    held: CachedStatement<'c>,
-    release: CachedStatement<'c>,
-    finish: CachedStatement<'c>,
-}
 
 /// Whether all checkpoints are small enough: asked before the transaction.
 pub(super) fn check_checkpoints(settlements: &[Settlement]) -> Result<(), StoreError> {
@@ -47,23 +41,16 @@ pub(super) fn settle(
     now: WallMs,
     settlements: &[Settlement],
 ) -> Worked<Vec<Settled>> {
-    let mut hot = Hot {
-        held: batch.conn.prepare_cached(sql::HELD)?,
-        release: batch.conn.prepare_cached(sql::RELEASE)?,
-        finish: batch.conn.prepare_cached(sql::FINISH)?,
-    };
+    let lanes = held::release(batch, owner, settlements)?;
+    let mut finish = batch.conn.prepare_cached(sql::FINISH)?;
     let mut answers = Vec::with_capacity(settlements.len());
-    for settlement in settlements {
-        let LeaseToken { job, epoch } = settlement.token;
-        let lease = (job.0, epoch.0, owner.row);
-        let held = hot.held.query_row(lease, |row| row.get(0).map(LaneId)).optional()?;
-        let Some(lane) = held else {
+    for (settlement, lane) in settlements.iter().zip(lanes) {
+        let Some(lane) = lane else {
             answers.push(Settled::LeaseLost);
             continue;
         };
-        batch.changed_one(hot.release.execute(lease)?, job)?;
         let state = State::InProgress.next(settlement.change.event())?;
-        apply(batch, &mut hot, settlement, lane, now)?;
+        apply(batch, &mut finish, settlement, lane, now)?;
         answers.push(Settled::Accepted(state));
     }
     Ok(answers)
@@ -71,7 +58,7 @@ pub(super) fn settle(
 
 fn apply(
     batch: &mut Batch<'_>,
-    hot: &mut Hot<'_>,
+    statement: &mut Statement<'_>,
     settlement: &Settlement,
     lane: LaneId,
     now: WallMs,
@@ -79,7 +66,7 @@ fn apply(
     match &settlement.change {
         Change::Finish { state, reason, note } => {
             let end = End { state: *state, reason: *reason, note };
-            finish(batch, hot, settlement, lane, end, now)
+            finish(batch, statement, settlement, lane, end, now)
         }
         Change::Again { not_before, reason, note, checkpoint } => {
             let again = Again {
@@ -124,7 +111,7 @@ struct End<'s> {
 
 fn finish(
     batch: &mut Batch<'_>,
-    hot: &mut Hot<'_>,
+    statement: &mut Statement<'_>,
     settlement: &Settlement,
     lane: LaneId,
     end: End<'_>,
@@ -136,7 +123,7 @@ fn finish(
     let state = end.state.state();
     let elapsed = row::elapsed_column(settlement.elapsed_ms);
     let values = (job.0, epoch.0, state.code(), end.reason.code(), now.0, elapsed);
-    batch.changed_one(hot.finish.execute(values)?, job)?;
+    batch.changed_one(statement.execute(values)?, job)?;
     batch.tally.queued(lane, -1);
     batch.tally.finished(lane, state, Some(end.reason), 1);
     let first = past.is_none_or(|past| past.attempts_total == 0 && past.losses == 0);

@@ -79,11 +79,20 @@ pub(super) const ANY_IN_LANE: &str =
 pub(super) const LEFT_BEHIND: &str = "
     SELECT (SELECT data FROM checkpoint WHERE job = ?1),
            (SELECT previous FROM result WHERE job = ?1)";
-/// Leases a job.
-pub(super) const INSERT_LEASE: &str =
-    "INSERT INTO lease (job, epoch, owner, lane) VALUES (?1, ?2, ?3, ?4)";
-/// The lane of a lease that is in force.
-pub(super) const HELD: &str = "SELECT lane FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
+/// Leases the head of a lane up to a job.
+pub(super) const LEASE_UP_TO: &str = "
+    INSERT INTO lease (job, epoch, owner, lane)
+    SELECT r.job, j.epoch + 1, ?4, r.lane
+    FROM ready r CROSS JOIN job j ON j.id = r.job
+    WHERE r.priority = ?1 AND r.lane = ?2 AND r.job <= ?3 ORDER BY r.job";
+/// Leases one job.
+pub(super) const LEASE_ONE: &str = "
+    INSERT INTO lease (job, epoch, owner, lane) VALUES (?1, ?2, ?3, ?4)";
+/// Leases from a job on.
+pub(super) const LEASES_FROM: &str =
+    "SELECT job, epoch, owner, lane FROM lease WHERE job >= ?1 ORDER BY job";
+/// Ends all leases from a job to another.
+pub(super) const RELEASE_RUN: &str = "DELETE FROM lease WHERE job BETWEEN ?1 AND ?2";
 /// Ends a lease that is in force.
 pub(super) const RELEASE: &str = "DELETE FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
 
