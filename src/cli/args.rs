@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::config::Flag;
 use crate::job::{Reason, State};
 
-use super::{completions, config, enqueue, export, import, list, man, prune, retry_failed};
+use super::{completions, config, demo, enqueue, export, import, list, man, prune, retry_failed};
 use super::{run, show, stats};
 
 /// Takes a large pile of work and gets it done
@@ -88,6 +88,8 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// See it work: the whole way on this machine alone
+    Demo(demo::DemoArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual, one page per command

@@ -10,6 +10,7 @@
 mod args;
 mod completions;
 mod config;
+mod demo;
 pub mod duration;
 mod enqueue;
 mod error;
@@ -86,6 +87,7 @@ fn dispatch(
     };
     let command = match &cli.command {
         Command::Completions(args) => return ended(completions::run(&mut out, args), &mut out),
+        Command::Demo(args) => return demo::run(out, args),
         Command::Man(args) => return ended(man::run(&mut out, args), &mut out),
         Command::Config(command) => {
             let done = config::run(&mut out, command, &sources(cli.global.flags()));

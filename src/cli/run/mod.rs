@@ -66,7 +66,7 @@ pub(super) fn execute(
     let exit = exit_of(&report, waited);
     let summary = summary_of(&report, exit);
     match format {
-        TableFormat::Table => session.out.text(&summary.to_table())?,
+        TableFormat::Table => session.out.line(&summary.to_table())?,
         TableFormat::Json => session.out.line(&summary.to_json())?,
     }
     Ok(exit)
