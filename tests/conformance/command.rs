@@ -45,7 +45,7 @@ pub(super) struct Settle {
 pub(super) struct Want {
     pub lane: usize,
     pub count: usize,
-    pub unsuspected_only: bool,
+    pub max_losses: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -133,8 +133,12 @@ fn end() -> impl Strategy<Value = End> {
 
 fn turn(process: impl Strategy<Value = usize>) -> impl Strategy<Value = Command> {
     let settle = (0..6_usize, end()).prop_map(|(lease, end)| Settle { lease, end });
-    let want = (0..6_usize, 1..4_usize, prop::bool::weighted(0.2))
-        .prop_map(|(lane, count, unsuspected_only)| Want { lane, count, unsuspected_only });
+    let max_losses = prop_oneof![4 => Just(u32::MAX), 1 => 0..3_u32];
+    let want = (0..6_usize, 1..4_usize, max_losses).prop_map(|(lane, count, max_losses)| Want {
+        lane,
+        count,
+        max_losses,
+    });
     let max_payload_bytes = prop_oneof![4 => Just(usize::MAX), 1 => 0..40_usize];
     let settle = prop::collection::vec(settle, 0..4);
     (process, settle, prop::collection::vec(want, 0..4), max_payload_bytes).prop_map(

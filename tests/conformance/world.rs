@@ -132,8 +132,7 @@ impl World {
             Command::LeaseAll { process } => {
                 self.see_lanes();
                 let all = self.lanes.len();
-                let each =
-                    |lane| command::Want { lane, count: usize::MAX, unsuspected_only: false };
+                let each = |lane| command::Want { lane, count: usize::MAX, max_losses: u32::MAX };
                 let wants = self.wants(&(0..all).map(each).collect::<Vec<_>>());
                 self.turn(*process, &[], &wants, usize::MAX)
             }
@@ -267,8 +266,7 @@ impl World {
         }
         let want = |want: &command::Want| {
             let (priority, lane) = lanes[want.lane % lanes.len()];
-            let command::Want { count, unsuspected_only, .. } = *want;
-            let max_losses = if unsuspected_only { 0 } else { u32::MAX };
+            let command::Want { count, max_losses, .. } = *want;
             Want { priority, lane, count, max_losses }
         };
         wants.iter().map(want).collect()

@@ -63,11 +63,19 @@ pub(super) fn run(out: Output, args: &DemoArgs) -> Result<Exit, CliError> {
     if let Exit::Signal(_) = drained {
         return Ok(drained);
     }
-    step(&mut session, "3. what came of it", &["queue", "stats", "--by", "host", "--by", "reason"])?;
+    step(
+        &mut session,
+        "3. what came of it",
+        &["queue", "stats", "--by", "host", "--by", "reason"],
+    )?;
     if let Some(id) = one_failed(&session)? {
         step(&mut session, "4. the story of one that failed", &["queue", "show", &id])?;
     }
-    step(&mut session, "5. where the files lie", &["queue", "list", "--state", "done", "--limit", "3"])?;
+    step(
+        &mut session,
+        "5. where the files lie",
+        &["queue", "list", "--state", "done", "--limit", "3"],
+    )?;
     farewell(&mut session, &directory)?;
     Ok(Exit::Ok)
 }
@@ -122,7 +130,9 @@ fn sources(directory: &Path, web: &Web) -> Sources {
 
 fn introduce(session: &mut Session) -> Result<(), CliError> {
     let total: usize = web::cast().map(|(_, artifacts, _)| artifacts).sum();
-    session.out.line(&format!("{total} artifacts on six hosts, behind a proxy on this machine:\n"))?;
+    session
+        .out
+        .line(&format!("{total} artifacts on six hosts, behind a proxy on this machine:\n"))?;
     for (host, artifacts, does) in web::cast() {
         session.out.line(&format!("  {host:<16} {artifacts:>4}  {does}"))?;
     }
@@ -154,7 +164,7 @@ fn one_failed(session: &Session) -> Result<Option<String>, CliError> {
 fn farewell(session: &mut Session, directory: &Path) -> Result<(), CliError> {
     let directory = directory.display();
     session.out.line(&format!(
-        "The PDFs are under {directory}/artifacts, the queue is {directory}/workqueue.sqlite.\n\
+        "The files lie under {directory}/artifacts, the queue is {directory}/workqueue.sqlite.\n\
          Look around:   orch --queue {directory}/workqueue.sqlite queue list --state error\n\
          When done:     rm -r {directory}"
     ))
