@@ -173,6 +173,7 @@ fn config(
         .max_idle_age(MAX_IDLE)
         .max_idle_connections(per_host.saturating_mul(2).max(16))
         .max_idle_connections_per_host(per_host)
+        .max_response_header_size(INPUT_BUFFER_BYTES / 2)
         .input_buffer_size(INPUT_BUFFER_BYTES)
         .output_buffer_size(OUTPUT_BUFFER_BYTES)
         .build()

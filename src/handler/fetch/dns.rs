@@ -183,12 +183,16 @@ impl fmt::Debug for CheckedResolver {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use ureq::unversioned::transport::time;
+
     use super::*;
     use crate::handler::Cancel;
 
     fn resolve(resolver: &CheckedResolver, uri: &str) -> Result<Vec<String>, Error> {
         let config = Config::builder().proxy(None).build();
-        let found = resolver.resolve(&uri.parse().unwrap(), &config, NextTimeout::default())?;
+        let timeout =
+            NextTimeout { after: time::Duration::from_secs(60), ..NextTimeout::default() };
+        let found = resolver.resolve(&uri.parse().unwrap(), &config, timeout)?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 

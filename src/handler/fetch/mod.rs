@@ -147,7 +147,7 @@ impl FetchHandler {
             .payload_as()
             .map_err(|error| Outcome::fail(ErrorReason::BadPayload, error.to_string()))?;
         let name = FileName::of(&context.job().artifact_id);
-        let path = name.path_in(&self.out.root(), "pdf");
+        let path = name.path_in(self.out.root(), "pdf");
         if let Some(ran) = self.already_there(context, &payload, &path)? {
             return Ok(ran);
         }

@@ -8,7 +8,7 @@ use super::verdict::{Tried, Verdict};
 use crate::job::ErrorReason;
 
 /// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not.
-pub(super) const MAX_CANDIDATES: usize = 64;
+pub(super) const MAX_CANDIDATES: usize = 48;
 /// The longest URL that is asked. Servers refuse longer ones (RFC 9110, section 4.1, asks for 8,000).
 pub(super) const MAX_URL_BYTES: usize = 8_190;
 

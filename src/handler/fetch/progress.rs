@@ -9,7 +9,7 @@ use url::Url;
 
 use super::payload;
 use super::verdict::{Tried, UrlId, Verdict, shown};
-use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES};
+use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, WallMs};
 
 /// What is known of a job's candidates.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub(super) struct Progress {
     allowance: u32,
     /// Verdicts, in the order in which they were reached.
     pub(super) tried: Vec<Tried>,
+    /// Hosts that asked to be left alone in this attempt, and until when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    told_to_wait: Vec<(UrlId, Option<i64>)>,
     /// The candidate that was being walked when the attempt was deferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     trail: Option<Trail>,
@@ -63,6 +66,20 @@ impl Progress {
         }
     }
 
+    /// Notes that this host asked to be left alone.
+    pub(super) fn note_told_to_wait(&mut self, host: &str, verdict: &Verdict) {
+        self.told_to_wait.push((UrlId::digest(host), verdict.not_before_ms));
+    }
+
+    /// The verdict on whatever else this host has, when it asked to be left alone.
+    pub(super) fn told_to_wait(&self, host: &str) -> Option<Verdict> {
+        let host_id = UrlId::digest(host);
+        let (_, until) = self.told_to_wait.iter().find(|(told, _)| *told == host_id)?;
+        let message = format!("not asked: {host} wants to be left alone");
+        let verdict = Verdict::passing(ErrorReason::RateLimited, message);
+        Some(verdict.not_before(until.map(WallMs)))
+    }
+
     /// The walk that was interrupted at this candidate, or a new one.
     pub(super) fn take_trail(&mut self, candidate: &Url) -> Trail {
         let id = UrlId::of(candidate);
@@ -83,12 +100,13 @@ impl Progress {
     /// The checkpoint of an attempt that is over: only lasting verdicts are worth keeping.
     pub(super) fn retried(&mut self) -> Option<Vec<u8>> {
         self.trail = None;
+        self.told_to_wait.clear();
         self.tried.retain(|tried| !tried.verdict.passing);
         self.encode()
     }
 
     fn encode(&self) -> Option<Vec<u8>> {
-        // Without a checkpoint the next attempt begins anew: worse, but right.
+        // It fits by its bounds (tested); if ever not, the next attempt begins anew.
         serde_json::to_vec(self).ok().filter(|bytes| bytes.len() <= MAX_CHECKPOINT_BYTES)
     }
 }
@@ -125,9 +143,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::job::{
-        ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority, WallMs,
-    };
+    use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority};
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -216,14 +232,18 @@ mod tests {
     #[test]
     fn the_largest_progress_fits_a_checkpoint() {
         let mut progress = Progress::default();
+        let host = ["h".repeat(60), "h".repeat(60), "h".repeat(60), "h".repeat(60)].join(".");
         for n in 0..payload::MAX_CANDIDATES {
-            let long = url(&format!("http://h/{n}/{}?{}", "\"".repeat(900), "x".repeat(900)));
+            let long = url(&format!("http://{host}/{n}/{}", "x".repeat(900)));
             let verdict = Verdict::passing(ErrorReason::UnexpectedContent, "\"".repeat(900));
-            progress.add([Tried::new(&long, verdict.not_before(Some(WallMs(i64::MAX))))]);
+            let verdict = verdict.with_status(599).not_before(Some(WallMs(i64::MIN)));
+            progress.note_told_to_wait(&host, &verdict);
+            progress.add([Tried::new(&long, verdict)]);
         }
         let mut trail = progress.take_trail(&url("http://h/"));
         for n in 0..20 {
-            trail.follow(&format!("/{n}?{}", "x".repeat(8_000)), 20).unwrap();
+            // Backslashes stay as they are in a query, and are doubled in JSON.
+            trail.follow(&format!("/{n}?{}", "\\".repeat(8_100)), 20).unwrap();
         }
         assert_eq!(progress.tried.len(), payload::MAX_CANDIDATES);
         assert!(progress.deferred(&trail).is_some());

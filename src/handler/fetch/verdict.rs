@@ -9,10 +9,10 @@ use url::Url;
 
 use crate::job::{ErrorReason, Outcome, Reason, SkipReason, WallMs};
 
-/// The longest text kept of one URL, in characters.
-const MAX_SHOWN_URL_CHARS: usize = 200;
-/// The longest message kept of one verdict, in characters.
-const MAX_MESSAGE_CHARS: usize = 240;
+/// The longest text kept of one URL.
+const MAX_SHOWN_URL_BYTES: usize = 200;
+/// The longest message kept of one verdict.
+const MAX_MESSAGE_BYTES: usize = 200;
 
 /// A verdict on one candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     fn new(reason: Reason, message: impl fmt::Display, passing: bool) -> Verdict {
-        let message = shorten(&message.to_string(), MAX_MESSAGE_CHARS);
+        let message = shorten(&message.to_string(), MAX_MESSAGE_BYTES);
         Verdict { reason, message, status: None, passing, not_before_ms: None }
     }
 
@@ -63,6 +63,11 @@ impl Verdict {
     pub(super) fn not_before(mut self, at: Option<WallMs>) -> Verdict {
         self.not_before_ms = at.map(|at| at.0);
         self
+    }
+
+    /// Whether the server asked to be left alone.
+    pub(super) fn is_rate_limit(&self) -> bool {
+        self.reason == Reason::Error(ErrorReason::RateLimited)
     }
 
     /// Whether it says no more than that there is nothing at that URL.
@@ -104,7 +109,7 @@ impl Tried {
     }
 }
 
-/// A short name of a URL, the same for the same URL: the first 64 bits of its BLAKE3 hash.
+/// A short name of a URL or a host, the same for the same one: the first 64 bits of its BLAKE3 hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UrlId(String);
 
@@ -114,7 +119,8 @@ impl UrlId {
         UrlId::digest(url.as_str())
     }
 
-    fn digest(text: &str) -> UrlId {
+    /// The name of a text.
+    pub(super) fn digest(text: &str) -> UrlId {
         UrlId(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
     }
 }
@@ -124,15 +130,18 @@ pub(super) fn shown(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let query = if url.query().is_some() { "?…" } else { "" };
-    let path = shorten(url.path(), MAX_SHOWN_URL_CHARS);
-    format!("{}://{host}{port}{path}{query}", url.scheme())
+    let room = MAX_SHOWN_URL_BYTES.saturating_sub(query.len());
+    shorten(&format!("{}://{host}{port}{}", url.scheme(), url.path()), room) + query
 }
 
-fn shorten(text: &str, max_chars: usize) -> String {
-    match text.char_indices().nth(max_chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// The beginning of a text, without the control characters that could command a terminal.
+fn shorten(text: &str, max_bytes: usize) -> String {
+    let printable: String = text.chars().filter(|c| !c.is_control()).collect();
+    if printable.len() <= max_bytes {
+        return printable;
     }
+    let end = printable.floor_char_boundary(max_bytes.saturating_sub('…'.len_utf8()));
+    format!("{}…", &printable[..end])
 }
 
 /// What stands in the way: of this candidate, or of the whole attempt.
@@ -200,8 +209,10 @@ mod tests {
     #[test]
     fn long_texts_are_cut_between_characters() {
         let url = Url::parse(&format!("http://h/{}", "x".repeat(5_000))).unwrap();
-        assert!(shown(&url).len() < 260);
-        assert!(Verdict::passing(ErrorReason::Dns, "é".repeat(5_000)).message.len() < 500);
+        assert_eq!(shown(&url).len(), MAX_SHOWN_URL_BYTES);
+        let message = Verdict::passing(ErrorReason::Dns, "é".repeat(5_000)).message;
+        assert!(message.len() <= MAX_MESSAGE_BYTES && message.ends_with("é…"), "{message}");
+        assert_eq!(Verdict::passing(ErrorReason::Dns, "a\u{1b}[2Jb").message, "a[2Jb");
     }
 
     #[test]

@@ -97,10 +97,19 @@ impl Walk<'_, '_, '_> {
         if let Some(reason) = self.context.cancel().reason() {
             return Err(reason.outcome().into());
         }
+        let host = url.host_str().unwrap_or_default();
+        if let Some(verdict) = self.progress.told_to_wait(host) {
+            return Err(verdict.into());
+        }
         let permit = self.admit(trail)?;
         let asked = self.handler.client.get(url, self.context);
         let (response, scope) = asked.map_err(|error| classify::before_body(error, url))?;
         let answer = self.answer(response);
+        if let Err(Fault::Candidate(verdict)) = &answer
+            && verdict.is_rate_limit()
+        {
+            self.progress.note_told_to_wait(host, verdict);
+        }
         // The body has ended, or is given up: only now has the host one request less.
         drop(scope);
         drop(permit);
@@ -144,10 +153,8 @@ impl Walk<'_, '_, '_> {
         let detail = manifest::tried_to_json(&self.progress.tried);
         let tried = &self.progress.tried;
         let passing = || tried.iter().filter(|tried| tried.verdict.passing);
-        let limited = passing()
-            .filter(|t| t.verdict.reason == Reason::Error(ErrorReason::RateLimited))
-            .last();
-        if let Some(last) = limited.or_else(|| passing().last()) {
+        let limited = passing().rfind(|tried| tried.verdict.is_rate_limit());
+        if let Some(last) = limited.or_else(|| passing().next_back()) {
             let wait_until = passing().filter_map(|tried| tried.verdict.not_before_ms).max();
             let now = self.context.wall();
             let after_ms = wait_until.map(|at| WallMs(at).since_ms(now));
@@ -157,8 +164,8 @@ impl Walk<'_, '_, '_> {
         // That another candidate is simply not there tells less than why one that is was refused.
         let errors =
             || tried.iter().filter(|tried| matches!(tried.verdict.reason, Reason::Error(_)));
-        let telling = errors().filter(|tried| !tried.verdict.is_absence()).last();
-        match telling.or_else(|| errors().last()).or(tried.last()) {
+        let telling = errors().rfind(|tried| !tried.verdict.is_absence());
+        match telling.or_else(|| errors().next_back()).or(tried.last()) {
             Some(last) => match last.verdict.reason {
                 Reason::Skipped(reason) => Outcome::Skipped { reason, note: note(last, detail) },
                 _ => Outcome::Fail { reason: error_of(last), note: note(last, detail) },

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::server::{Reply, Server};
 use super::*;
+use crate::job::JobSpec;
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -250,8 +251,10 @@ fn a_job_fails_with_the_most_telling_reason_and_waits_for_what_may_pass() {
     assert_eq!(in_short(&rig.fetch(&urls(&["/wall", "/gone"]))), "fail wall");
     assert_eq!(in_short(&rig.fetch(&urls(&["/gone"]))), "fail http_status");
 
-    let mut job = job(&urls(&["/busy", "/wall", "/slow"]));
+    // The one that asks to be left alone comes last: nothing else of its host is asked after that.
+    let mut job = job(&urls(&["/wall", "/slow", "/busy", "/good"]));
     let outcome = rig.run(&job);
+    assert_eq!(server.targets()[3..], ["/wall", "/slow", "/busy"]);
     let Outcome::Retry { after_ms: Some(9_000), checkpoint, .. } = &outcome else {
         panic!("{outcome:?}")
     };
@@ -261,7 +264,7 @@ fn a_job_fails_with_the_most_telling_reason_and_waits_for_what_may_pass() {
     (job.attempt, job.attempts_total) = (2, 2);
     let asked = server.targets().len();
     rig.run(&job);
-    assert_eq!(server.targets()[asked..], ["/busy", "/slow"]);
+    assert_eq!(server.targets()[asked..], ["/slow", "/busy"]);
 }
 
 #[test]
@@ -271,4 +274,19 @@ fn a_line_without_urls_is_no_failure_and_one_with_bad_urls_is() {
     assert_eq!(in_short(&outcome), "skipped no_open_copy");
     assert_eq!(in_short(&rig.fetch(&json!({ "urls": ["ftp://h/x"] }))), "fail bad_payload");
     assert_eq!(in_short(&rig.fetch(&json!({ "urls": 7 }))), "fail bad_payload");
+}
+
+#[test]
+fn a_job_is_first_run_under_the_host_it_will_ask_unless_its_line_names_one() {
+    let key_of = |payload: &str, key: Key| {
+        let spec = JobSpec::new("a", "fetch").unwrap().with_payload(payload);
+        crate::handler::fetch_first_key(&JobSpec { key, ..spec })
+    };
+    let host = |host: &str| Key::new(Some("x"), Some(host)).unwrap();
+    let bare = Key::new(Some("x"), None).unwrap();
+    let line = r#"{"pdf_urls":["ftp://no/","https://WWW.Example.org:8443/a"]}"#;
+    assert_eq!(key_of(line, bare.clone()), host("www.example.org"));
+    assert_eq!(key_of(line, host("other.org")), host("other.org"));
+    assert_eq!(key_of("{}", bare.clone()), bare);
+    assert_eq!(key_of(r#"{"url":7}"#, bare.clone()), bare);
 }
