@@ -100,22 +100,6 @@ fn a_return_tells_once_however_many_were_refused_and_returned() {
 }
 
 #[test]
-fn the_hook_may_use_the_limiter() {
-    let limiter = KeyedLimiter::new(Some(1));
-    let (told, inner, key) = (Told::default(), limiter.clone(), host("a.org"));
-    let hook = told.hook();
-    limiter.on_release(move |on| {
-        drop(inner.try_acquire(&host("a.org")).unwrap());
-        inner.on_release(|_| ());
-        hook(on);
-    });
-    let held = limiter.try_acquire(&key).unwrap();
-    limiter.try_acquire(&key).unwrap_err();
-    drop(held);
-    assert_eq!(told.take(), [limit_host("a.org")]);
-}
-
-#[test]
 fn keys_that_nobody_uses_are_forgotten() {
     let limiter = KeyedLimiter::new(Some(1));
     for n in 0..1_000 {
@@ -222,7 +206,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 proptest! {
     #[test]
     fn it_does_what_a_trivial_model_does(
-        per_host in prop::option::of(1..3_u32),
+        per_host in prop::option::of(0..3_u32),
         ops in prop::collection::vec(any_op(), 1..80),
     ) {
         let limiter = KeyedLimiter::new(per_host);
