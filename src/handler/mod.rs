@@ -5,6 +5,7 @@
 
 mod context;
 mod exec;
+mod fetch;
 mod noop;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,10 @@ use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
 pub use exec::Exec;
+pub use fetch::{
+    ClientError, FetchHandler, FetchSettings, FetchSetupError, ProxySettings,
+    first_key as fetch_first_key,
+};
 pub use noop::Noop;
 
 /// What a handler returns.

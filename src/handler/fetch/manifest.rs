@@ -1,0 +1,92 @@
+//! What is recorded of a fetched file: the particulars of a done job, as one JSON object.
+
+use serde::{Deserialize, Serialize};
+
+use super::verdict::Tried;
+use crate::job::WallMs;
+
+/// The media type of what is kept.
+pub(super) const PDF: &str = "application/pdf";
+/// The name of the resolver that is no service: the URLs in the line itself.
+pub(super) const FROM_LINE: &str = "line";
+
+/// A file that was put away, and where it came from. Absent fields are not known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Manifest {
+    /// Where it lies: below the output directory as that was given.
+    pub(super) path: String,
+    /// Its SHA-256, 64 lower-case hexadecimal digits.
+    pub(super) sha256: String,
+    /// Its size.
+    pub(super) bytes: u64,
+    /// What it is, by its bytes.
+    pub(super) media_type: String,
+    /// Where in the file the PDF begins, when that is not its first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pdf_offset: Option<usize>,
+    /// The URL that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+    /// The URL that answered, after redirects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) final_url: Option<String>,
+    /// Who named the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) resolver: Option<String>,
+    /// Its licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) licence: Option<String>,
+    /// Which version of the text it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+    /// The server's entity tag, as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) etag: Option<String>,
+    /// The server's date of last change, as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_modified: Option<String>,
+    /// When its last byte had arrived (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fetched_at: Option<String>,
+    /// The candidates that were tried before, with their verdicts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tried: Vec<Tried>,
+}
+
+impl Manifest {
+    /// As the particulars of an outcome.
+    pub(super) fn to_json(&self) -> String {
+        // Strings, numbers and lists of them: there is nothing in it that JSON has no form for.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The particulars of an attempt that got no file.
+pub(super) fn tried_to_json(tried: &[Tried]) -> String {
+    serde_json::json!({ "tried": tried }).to_string()
+}
+
+/// A time as RFC 3339; `None` outside the years that has.
+pub(super) fn rfc3339(at: WallMs) -> Option<String> {
+    jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(rfc3339(WallMs(784_111_777_000)).as_deref(), Some("1994-11-06T08:49:37Z"));
+        assert_eq!(rfc3339(WallMs(i64::MAX)), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_written() {
+        let manifest = Manifest { path: "a".into(), bytes: 1, ..Manifest::default() };
+        let json = manifest.to_json();
+        assert_eq!(json, r#"{"path":"a","sha256":"","bytes":1,"media_type":""}"#);
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+    }
+}

@@ -1,0 +1,164 @@
+//! The handler against real sockets: small servers on loopback that misbehave as told.
+
+mod answers;
+mod existing;
+mod redirects;
+mod server;
+mod ways;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{FetchHandler, FetchSettings};
+use crate::clock::Manual;
+use crate::handler::{Cancel, Completion, Context, ContextParts, Handler, Ran};
+use crate::job::{
+    ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono, Outcome,
+    Priority, WallMs,
+};
+use crate::limit::{Gate, Limits};
+
+/// A whole, if dull, PDF.
+const PDF: &[u8] = b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\nstartxref\n9\n%%EOF\n";
+/// 1994-11-06T08:49:37Z.
+const NOW: WallMs = WallMs(784_111_777_000);
+
+/// Every name is this machine.
+fn here(_: &str) -> io::Result<Vec<IpAddr>> {
+    Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+}
+
+/// A handler with a directory of its own, and all that a job needs to be run by it.
+struct Rig {
+    handler: FetchHandler,
+    out: PathBuf,
+    gate: Gate,
+    clock: Manual,
+    cancel: Arc<Cancel>,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut FetchSettings)) -> Rig {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let mut settings = FetchSettings {
+            out: out.clone(),
+            allow_private_addresses: true,
+            read_timeout: Duration::from_secs(60),
+            ..FetchSettings::default()
+        };
+        change(&mut settings);
+        Rig {
+            handler: FetchHandler::with_names(settings, here).unwrap(),
+            out,
+            gate: Gate::new(Limits { max_per_host: Some(1), ..Limits::default() }),
+            clock: Manual::at(NOW),
+            cancel: Arc::new(Cancel::new().unwrap()),
+            _directory: directory,
+        }
+    }
+
+    /// One attempt at a line with this one URL.
+    fn fetch_url(&self, url: &str) -> Outcome {
+        self.fetch(&json!({ "url": url }))
+    }
+
+    /// One attempt at this line.
+    fn fetch(&self, payload: &Value) -> Outcome {
+        self.run(&job(payload))
+    }
+
+    fn run(&self, job: &Leased) -> Outcome {
+        let (send, outcome) = crossbeam_channel::bounded(1);
+        let completion =
+            Box::new(move || Completion::new(move |outcome| send.send(outcome).unwrap()));
+        let mut context = Context::new(ContextParts {
+            job,
+            cancel: &self.cancel,
+            gate: &self.gate,
+            clock: &self.clock,
+            permit: self.gate.try_admit(&job.lane.key, Mono::default()).ok(),
+            deadline: Mono::from_ms(3_600_000),
+            worker: 0,
+            owner_directory: None,
+            completion,
+        });
+        match self.handler.run(&mut context) {
+            Ran::Finished(outcome) => outcome,
+            Ran::Later => outcome.recv().unwrap(),
+        }
+    }
+
+    /// Everything below the output directory that is a file.
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { walk(&path, files) } else { files.push(path) }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.out, &mut files);
+        files
+    }
+}
+
+/// A job of this payload, leased under the host of its `url`.
+fn job(payload: &Value) -> Leased {
+    let url = payload["url"].as_str().and_then(|url| Url::parse(url).ok());
+    let host = url.as_ref().and_then(Url::host_str);
+    Leased {
+        token: LeaseToken { job: JobRow(1), epoch: Epoch(1) },
+        artifact_id: ArtifactId::new("doi:10.1234/abc").unwrap(),
+        lane: Arc::new(Lane {
+            id: LaneId(1),
+            kind: Kind::fetch(),
+            key: Key::new(None, host).unwrap(),
+        }),
+        priority: Priority::default(),
+        attempt: 1,
+        attempts_total: 1,
+        losses: 0,
+        max_attempts: None,
+        timeout_seconds: None,
+        retry: None,
+        payload: payload.to_string(),
+        checkpoint: None,
+        previous: None,
+    }
+}
+
+/// How an outcome reads in one word or two: `done ok`, `retry timeout`, …
+fn in_short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done { reason, .. } => format!("done {}", reason.name()),
+        Outcome::Skipped { reason, .. } => format!("skipped {}", reason.name()),
+        Outcome::Retry { reason, .. } => format!("retry {}", reason.name()),
+        Outcome::Fail { reason, .. } => format!("fail {}", reason.name()),
+        Outcome::Defer { key, .. } => format!("defer {key}"),
+    }
+}
+
+/// The particulars of an outcome.
+fn detail(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Done { note, .. }
+        | Outcome::Skipped { note, .. }
+        | Outcome::Retry { note, .. }
+        | Outcome::Fail { note, .. } => {
+            note.detail.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
+        }
+        Outcome::Defer { .. } => Value::Null,
+    }
+}

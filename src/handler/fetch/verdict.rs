@@ -1,0 +1,218 @@
+//! What became of a candidate that gave no file, and what ends a whole attempt.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
+
+use crate::job::{ErrorReason, Outcome, Reason, SkipReason, WallMs};
+
+/// The longest text kept of one URL, in characters.
+const MAX_SHOWN_URL_CHARS: usize = 200;
+/// The longest message kept of one verdict, in characters.
+const MAX_MESSAGE_CHARS: usize = 240;
+
+/// A verdict on one candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    /// Why it gave no file.
+    #[serde(serialize_with = "write_reason", deserialize_with = "read_reason")]
+    pub(super) reason: Reason,
+    /// One sentence.
+    pub(super) message: String,
+    /// The status the server answered, where it is what decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u16>,
+    /// Whether it may turn out otherwise later.
+    pub(super) passing: bool,
+    /// Not before this time, where the server said so (milliseconds since 1970).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) not_before_ms: Option<i64>,
+}
+
+impl Verdict {
+    fn new(reason: Reason, message: impl fmt::Display, passing: bool) -> Verdict {
+        let message = shorten(&message.to_string(), MAX_MESSAGE_CHARS);
+        Verdict { reason, message, status: None, passing, not_before_ms: None }
+    }
+
+    /// It will not turn out otherwise, however often it is asked.
+    pub(super) fn lasting(reason: ErrorReason, message: impl fmt::Display) -> Verdict {
+        Verdict::new(Reason::Error(reason), message, false)
+    }
+
+    /// It may turn out otherwise later.
+    pub(super) fn passing(reason: ErrorReason, message: impl fmt::Display) -> Verdict {
+        Verdict::new(Reason::Error(reason), message, true)
+    }
+
+    /// It is not to be asked.
+    pub(super) fn skipped(reason: SkipReason, message: impl fmt::Display) -> Verdict {
+        Verdict::new(Reason::Skipped(reason), message, false)
+    }
+
+    /// The same, decided by this status.
+    pub(super) fn with_status(mut self, status: u16) -> Verdict {
+        self.status = Some(status);
+        self
+    }
+
+    /// The same, not to be asked again before `at`.
+    pub(super) fn not_before(mut self, at: Option<WallMs>) -> Verdict {
+        self.not_before_ms = at.map(|at| at.0);
+        self
+    }
+
+    /// Whether it says no more than that there is nothing at that URL.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self.status, Some(404 | 410))
+    }
+}
+
+/// A candidate and its verdict, as kept in the particulars of an attempt and in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tried {
+    /// Tells two candidates apart whose masked texts are the same.
+    pub(super) id: UrlId,
+    /// The URL, its query masked.
+    pub(super) url: String,
+    /// The verdict.
+    #[serde(flatten)]
+    pub(super) verdict: Verdict,
+}
+
+impl Tried {
+    /// A verdict on a URL.
+    pub(super) fn new(url: &Url, verdict: Verdict) -> Tried {
+        Tried { id: UrlId::of(url), url: shown(url), verdict }
+    }
+
+    /// A verdict on a text that is no URL to be asked.
+    pub(super) fn text(text: &str, verdict: Verdict) -> Tried {
+        let url = match Url::parse(text) {
+            Ok(url) if url.has_host() => shown(&url),
+            Ok(url) => format!("{}:…", shorten(url.scheme(), 20)),
+            Err(_) => {
+                // Before an '@' may stand a password, after a '?' a token.
+                let bare = text.rsplit('@').next().unwrap_or_default();
+                shorten(bare.split('?').next().unwrap_or_default(), 40)
+            }
+        };
+        Tried { id: UrlId::digest(text), url, verdict }
+    }
+}
+
+/// A short name of a URL, the same for the same URL: the first 64 bits of its BLAKE3 hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UrlId(String);
+
+impl UrlId {
+    /// The name of a URL.
+    pub(super) fn of(url: &Url) -> UrlId {
+        UrlId::digest(url.as_str())
+    }
+
+    fn digest(text: &str) -> UrlId {
+        UrlId(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
+    }
+}
+
+/// A URL as messages and logs show it: no user, no password, the query masked, not too long.
+pub(super) fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let query = if url.query().is_some() { "?…" } else { "" };
+    let path = shorten(url.path(), MAX_SHOWN_URL_CHARS);
+    format!("{}://{host}{port}{path}{query}", url.scheme())
+}
+
+fn shorten(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// What stands in the way: of this candidate, or of the whole attempt.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The next candidate may do better.
+    Candidate(Verdict),
+    /// Nothing more can be done in this attempt: cancelled, deferred, or no room on the disk.
+    Attempt(Box<Outcome>),
+}
+
+impl From<Verdict> for Fault {
+    fn from(verdict: Verdict) -> Fault {
+        Fault::Candidate(verdict)
+    }
+}
+
+impl From<Outcome> for Fault {
+    fn from(outcome: Outcome) -> Fault {
+        Fault::Attempt(Box::new(outcome))
+    }
+}
+
+/// What an attempt comes to when this machine's disk does not take the file.
+pub(super) fn disk_trouble(path: &Path, error: &io::Error) -> Outcome {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let what = if full { "no space left" } else { "the file system refuses" };
+    Outcome::retry(ErrorReason::Internal, format!("{what}: {}: {error}", path.display()))
+}
+
+fn write_reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.name())
+}
+
+fn read_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Reason::from_name(&name).ok_or_else(|| de::Error::custom("expected the name of a reason"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_keeps_secrets_to_itself() {
+        for (text, expected) in [
+            ("https://user:secret@h.org:8443/a/b?token=abc", "https://h.org:8443/a/b?…"),
+            ("http://h.org", "http://h.org/"),
+            ("http://h.org/?", "http://h.org/?…"),
+        ] {
+            assert_eq!(shown(&Url::parse(text).unwrap()), expected);
+        }
+        let verdict = || Verdict::lasting(ErrorReason::BadPayload, "x");
+        for text in [
+            "ftp://user:secret@h/x?token=secret",
+            "user:secret@h?token=secret",
+            "http://user:secret@:999999/?token=secret",
+            "no url at all?secret",
+        ] {
+            let tried = Tried::text(text, verdict());
+            assert!(!tried.url.contains("secret"), "{}", tried.url);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let url = Url::parse(&format!("http://h/{}", "x".repeat(5_000))).unwrap();
+        assert!(shown(&url).len() < 260);
+        assert!(Verdict::passing(ErrorReason::Dns, "é".repeat(5_000)).message.len() < 500);
+    }
+
+    #[test]
+    fn a_verdict_survives_json() {
+        let url = Url::parse("http://h/?q").unwrap();
+        let verdict = Verdict::passing(ErrorReason::RateLimited, "busy")
+            .with_status(429)
+            .not_before(Some(WallMs(7)));
+        let tried = Tried::new(&url, verdict);
+        let json = serde_json::to_string(&tried).unwrap();
+        assert_eq!(serde_json::from_str::<Tried>(&json).unwrap(), tried);
+        assert!(json.contains(r#""reason":"rate_limited""#), "{json}");
+    }
+}
