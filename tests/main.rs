@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+// `limits` compiles sources of the library, which call it so.
+use orch::job;
+
+mod cli;
 mod conformance;
 mod limits;
 
