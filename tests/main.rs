@@ -3,6 +3,7 @@
 // `limits` compiles sources of the library, which call it so.
 use orch::job;
 
+mod cli;
 mod conformance;
 mod crash;
 mod limits;

@@ -19,6 +19,7 @@ use super::{run, show, stats};
 #[derive(Debug, Parser)]
 #[command(
     name = "orch",
+    bin_name = "orch",
     version,
     propagate_version = true,
     max_term_width = 100,

@@ -106,7 +106,7 @@ fn write_jobs(
         }
         ExportFormat::Csv => {
             let mut csv = csv::Writer::from_writer(&mut *out);
-            let failed_csv = |error: csv::Error| failed(error.into());
+            let failed_csv = |error: csv::Error| failed(io_error(error));
             csv.write_record(COLUMNS).map_err(failed_csv)?;
             for job in jobs {
                 let record = record(&job?);
@@ -117,6 +117,14 @@ fn write_jobs(
         }
     }
     out.flush().map_err(failed)
+}
+
+/// The error of the file below, its kind kept: a broken pipe must be seen to be one.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 /// The job as one flat object, every column in its place.

@@ -1,14 +1,11 @@
 //! The kinds of jobs this program knows.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use super::error::CliError;
+use super::run;
 use crate::config::Settings;
-use crate::handler::{
-    Context, Exec, FetchHandler, FetchSettings, Handler, Noop, ProxySettings, Ran, Registry,
-    fetch_first_key,
-};
+use crate::handler::{Context, Exec, FetchHandler, Handler, Noop, Ran, Registry, fetch_first_key};
 use crate::job::{ErrorReason, JobSpec, Key, Outcome, SpecError};
 
 /// Places fetch jobs in line; makes no output directory and runs nothing.
@@ -46,41 +43,9 @@ pub(super) fn for_run(
 ) -> Result<Registry, CliError> {
     let mut registry = Registry::new();
     registry.register("noop", Noop)?;
-    registry.register("fetch", FetchHandler::new(fetch_settings(settings, environment))?)?;
+    registry.register("fetch", FetchHandler::new(run::fetch_settings(settings, environment))?)?;
     if settings.exec.allow {
         registry.register("exec", Exec)?;
     }
     Ok(registry)
-}
-
-fn fetch_settings(settings: &Settings, environment: &[(OsString, OsString)]) -> FetchSettings {
-    let fetch = &settings.fetch;
-    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let variable = |names: [&str; 2]| {
-        let value = |name| environment.iter().find(|(key, _)| key == name)?.1.to_str();
-        names.into_iter().find_map(value).map(str::to_owned)
-    };
-    let no_proxy = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-    let proxy = match &fetch.proxy {
-        Some(proxy) => ProxySettings::everywhere(proxy),
-        None => ProxySettings {
-            http: variable(["HTTP_PROXY", "http_proxy"]),
-            https: variable(["HTTPS_PROXY", "https_proxy"]),
-            no_proxy,
-        },
-    };
-    let defaults = FetchSettings::default();
-    FetchSettings {
-        out: fetch.out.clone(),
-        user_agent: fetch.user_agent.clone().unwrap_or(defaults.user_agent),
-        contact_email: fetch.contact_email.clone(),
-        connect_timeout: seconds(fetch.connect_timeout_seconds),
-        read_timeout: seconds(fetch.read_timeout_seconds),
-        max_bytes: fetch.max_bytes,
-        max_redirects: defaults.max_redirects,
-        allow_private_addresses: fetch.allow_private_addresses,
-        proxy,
-        ca_file: fetch.ca_file.clone(),
-        connections_per_host: settings.orchestrator.max_workers,
-    }
 }

@@ -21,8 +21,9 @@ Examples:
   orch queue stats --by reason
   orch queue stats --format json | jq .queued
 
-JSON: {\"queued\":…,\"in_progress\":…,\"done\":…,\"skipped\":…,\"error\":…,\"total\":…}, and with --by also
-\"by\": {\"host\": {\"arxiv.org\": {the same six}}}. Jobs without a host or resolver are counted under \"-\".")]
+JSON: {\"queued\":…,\"in_progress\":…,\"done\":…,\"skipped\":…,\"error\":…,\"total\":…}, and with --by
+also \"by\": {\"host\": {\"arxiv.org\": {the same six}}}. Jobs without a host or resolver are counted
+under \"-\".")]
 pub struct StatsArgs {
     /// Break the counts down; may be given several times
     #[arg(long, value_name = "WHAT")]

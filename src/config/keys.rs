@@ -47,6 +47,8 @@ pub(super) enum Form {
     Rate,
     /// `http://` or `https://`; empty where that means "none".
     Url,
+    /// `http://`; empty: from the environment.
+    Proxy,
     Email,
     /// What an HTTP header may hold.
     Header,
@@ -124,7 +126,7 @@ pub(super) const KEYS: &[Key] = &[
     key("fetch.accept", Type::Texts(Form::OneOf(&["pdf"]))),
     idle("fetch.obey_robots", Type::Bool),
     key("fetch.allow_private_addresses", Type::Bool),
-    Key { shown: Shown::WithoutUserInfo, ..key("fetch.proxy", Type::Text(Form::Url)) },
+    Key { shown: Shown::WithoutUserInfo, ..key("fetch.proxy", Type::Text(Form::Proxy)) },
     key("fetch.ca_file", Type::Text(Form::Any)),
     idle("fetch.dedup", Type::Bool),
     idle("fetch.order", one_of(&["fixed", "learned"])),
@@ -290,7 +292,8 @@ impl Form {
             Form::OneOf(words) => words.contains(&text),
             Form::Preset => text.is_empty() || text.parse::<Preset>().is_ok(),
             Form::Rate => return Rate::parse(text).map(drop).map_err(|error| error.to_string()),
-            Form::Url => text.is_empty() || is_http_url(text),
+            Form::Url => text.is_empty() || is_url(text, &["http", "https"]),
+            Form::Proxy => text.is_empty() || is_url(text, &["http"]),
             Form::Email => text.is_empty() || is_email(text),
             Form::Header => text.chars().all(|c| c == ' ' || c.is_ascii_graphic()),
             Form::Resolver => normalise_resolver(text).is_ok(),
@@ -311,6 +314,7 @@ impl Form {
             }
             Form::Rate => "a rate: COUNT/TIME, such as \"20/s\", \"1/3s\" or \"100000/day\"".into(),
             Form::Url => "an http:// or https:// URL".to_owned(),
+            Form::Proxy => "an http:// URL: http://HOST:PORT".to_owned(),
             Form::Email => "an e-mail address".to_owned(),
             Form::Header => "a text of printable ASCII characters".to_owned(),
             Form::Resolver => {
@@ -333,9 +337,8 @@ fn quoted_or(words: &[&str]) -> String {
     }
 }
 
-fn is_http_url(text: &str) -> bool {
-    url::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    url::Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
 fn is_email(text: &str) -> bool {

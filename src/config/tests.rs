@@ -162,7 +162,7 @@ fn every_bound_is_enforced() {
         ("fetch", "accept", &["['pdf']"], &["['html']", "'pdf'"]),
         ("fetch", "obey_robots", &["false"], &["0"]),
         ("fetch", "allow_private_addresses", &["true"], &["'yes'"]),
-        ("fetch", "proxy", &["''", "'http://proxy:3128'"], &["'proxy:3128'", "'ftp://x'"]),
+        ("fetch", "proxy", &["''", "'http://proxy:3128'"], &["'proxy:3128'", "'ftp://x'", "'https://x'"]),
         ("fetch", "ca_file", &["''", "'ca.pem'"], &["1"]),
         ("fetch", "dedup", &["true"], &["1"]),
         ("fetch", "order", &["'fixed'", "'learned'"], &["'random'"]),

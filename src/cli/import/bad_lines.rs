@@ -1,7 +1,8 @@
 //! Bad lines: the first of them on standard error, all of them in the rejects file.
 
-use std::fs;
+use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::pointer;
@@ -55,7 +56,9 @@ impl BadLines {
         let Some(directory) = self.path.parent().filter(|path| !path.as_os_str().is_empty()) else {
             return Ok(());
         };
-        fs::create_dir_all(directory).map_err(|source| CliError::File {
+        // For its owner alone, as the queue makes it.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|source| CliError::File {
             action: "create the directory",
             path: directory.to_owned(),
             source,

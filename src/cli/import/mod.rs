@@ -50,8 +50,9 @@ Examples:
   orch queue import artifacts.jsonl --strict         nothing, if any line is bad
   orch queue import artifacts.jsonl --limit 100      a hundred jobs, to try it out
 
-The fields of a line: artifact_id (or derived from doi, arxiv_id, pmcid, pmid, url), kind, priority, run_at, max_attempts,
-timeout_seconds, retry, resolver, host, tags; everything else is the handler's and is kept as it came.")]
+The fields of a line: artifact_id (or derived from doi, arxiv_id, pmcid, pmid, url), kind,
+priority, run_at, max_attempts, timeout_seconds, retry, resolver, host, tags; everything else is
+the handler's and is kept as it came.")]
 pub struct ImportArgs {
     /// The files; - is standard input
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]

@@ -1,13 +1,15 @@
 //! What may be typed after `orch queue run`, and the settings it gives.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
 use crate::cli::args::TableFormat;
 use crate::cli::duration;
-use crate::config::Flag;
+use crate::config::{Flag, Settings};
+use crate::handler::{FetchSettings, ProxySettings};
 use crate::job::normalise_resolver;
 
 /// Run the queue
@@ -126,6 +128,45 @@ impl RunArgs {
     }
 }
 
+/// How to fetch, by these settings and, for proxies they do not name, by this environment.
+#[must_use]
+pub fn fetch_settings(settings: &Settings, environment: &[(OsString, OsString)]) -> FetchSettings {
+    let seconds = |number: u32| Duration::from_secs(u64::from(number));
+    let fetch = &settings.fetch;
+    let usual = FetchSettings::default();
+    FetchSettings {
+        out: fetch.out.clone(),
+        user_agent: fetch.user_agent.clone().unwrap_or(usual.user_agent),
+        contact_email: fetch.contact_email.clone(),
+        connect_timeout: seconds(fetch.connect_timeout_seconds),
+        read_timeout: seconds(fetch.read_timeout_seconds),
+        max_bytes: fetch.max_bytes,
+        max_redirects: usual.max_redirects,
+        allow_private_addresses: fetch.allow_private_addresses,
+        proxy: match &fetch.proxy {
+            Some(proxy) => ProxySettings::everywhere(proxy),
+            None => proxy_of(environment),
+        },
+        ca_file: fetch.ca_file.clone(),
+        connections_per_host: settings.orchestrator.max_workers,
+    }
+}
+
+/// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; in lower case they win, as they do for curl.
+fn proxy_of(environment: &[(OsString, OsString)]) -> ProxySettings {
+    let variable = |upper: &str| {
+        let lower = upper.to_lowercase();
+        let named = |name: &str| environment.iter().find(|(found, _)| found == name);
+        let (_, value) = named(&lower).or_else(|| named(upper))?;
+        value.to_str().map(str::to_owned).filter(|value| !value.is_empty())
+    };
+    ProxySettings {
+        http: variable("HTTP_PROXY"),
+        https: variable("HTTPS_PROXY"),
+        no_proxy: variable("NO_PROXY").unwrap_or_default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -167,6 +208,36 @@ mod tests {
     fn a_flag_out_of_bounds_is_named() {
         let said = load("--workers 0").unwrap_err().to_string();
         assert!(said.starts_with("--workers: ") && said.contains("1 to 256"), "{said}");
+    }
+
+    #[test]
+    fn the_fetcher_goes_by_the_settings_and_finds_its_proxy() {
+        let environment: Vec<(OsString, OsString)> = vec![
+            ("HTTP_PROXY".into(), "http://upper:1".into()),
+            ("http_proxy".into(), "http://lower:1".into()),
+            ("NO_PROXY".into(), "localhost".into()),
+        ];
+        let settings = load("--out d --workers 3 --allow-private").unwrap().settings;
+        let fetch = fetch_settings(&settings, &environment);
+        let usual = FetchSettings::default();
+        let expected = FetchSettings {
+            out: "d".into(),
+            allow_private_addresses: true,
+            connections_per_host: 3,
+            proxy: ProxySettings {
+                http: Some("http://lower:1".into()),
+                https: None,
+                no_proxy: "localhost".into(),
+            },
+            ..usual
+        };
+        assert_eq!(fetch, expected, "the defaults of both are the same");
+
+        let set = [Flag::new("--x", &["fetch", "proxy"], "http://set:2")];
+        let sources = Sources { flags: set.to_vec(), ..Sources::default() };
+        let settings = Config::load(&sources).unwrap().settings;
+        let proxy = fetch_settings(&settings, &environment).proxy;
+        assert_eq!(proxy, ProxySettings::everywhere("http://set:2"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::job::KeyError;
 use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause};
 use crate::telemetry::{RunSummary, StoppedBy};
 
-pub use args::{PerResolver, PerResolverError, RunArgs};
+pub use args::{PerResolver, PerResolverError, RunArgs, fetch_settings};
 use watch::Watch;
 
 /// Runs the queue as `args` say, and prints the summary.

@@ -1,0 +1,110 @@
+//! `orch config`, and what every command does with settings.
+
+use super::{Place, Ran};
+
+#[test]
+fn default_is_the_file_that_is_compiled_in_and_is_valid() {
+    let place = Place::new();
+    let default = place.ok("config default").out;
+    assert_eq!(default, include_str!("../../config/default.toml"));
+    place.write("orch.toml", &default);
+    assert_eq!(place.ok("config check").out, "ok: orch.toml\n");
+}
+
+#[test]
+fn show_says_where_each_value_came_from() {
+    let place = Place::new();
+    place
+        .write("orch.toml", "[queue]\npath = \"q.sqlite\"\n[resolvers.core]\napi_key = \"hush\"\n");
+    let mut command = place.command("config show --log-level debug");
+    command.env("ORCH_ORCHESTRATOR__MAX_WORKERS", "16").env("ORCH_ARTIFACT_ID", "x");
+    let text = Ran::of(&mut command).code(0).out;
+    let line = |key: &str| {
+        let found = text.lines().find(|line| line.starts_with(&format!("{key} = ")));
+        found
+            .unwrap_or_else(|| panic!("no {key}: {text}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(line("queue.path"), "queue.path = \"q.sqlite\" # orch.toml:2:8");
+    let workers = "orchestrator.max_workers = 16 # ORCH_ORCHESTRATOR__MAX_WORKERS";
+    assert_eq!(line("orchestrator.max_workers"), workers);
+    assert_eq!(line("log.level"), "log.level = \"debug\" # --log-level");
+    assert_eq!(line("queue.timeout_sec"), "queue.timeout_sec = 10 # default");
+    assert_eq!(
+        line("resolvers.core.api_key"),
+        "resolvers.core.api_key = \"(set)\" # orch.toml:4:11"
+    );
+    assert!(!text.contains("hush"));
+
+    let json = place.ok("config show --format json").json();
+    assert_eq!(json["queue.path"]["value"], "q.sqlite");
+    assert_eq!(json["queue.path"]["origin"]["line"], 2);
+    assert_eq!(json["resolvers.core.api_key"]["value"], "(set)");
+}
+
+#[test]
+fn what_show_prints_is_a_configuration() {
+    let place = Place::new();
+    place.write("orch.toml", "[limits.host.\"arxiv.org\"]\nrate = \"1/3s\"\nburst = 2\n");
+    let shown = place.ok("config show").out;
+    place.write("again.toml", &shown);
+    let again = place.ok("config show --config again.toml").out;
+    let settings = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  # ").next().unwrap().trim().to_owned()).collect()
+    };
+    assert_eq!(settings(&again), settings(&shown));
+}
+
+#[test]
+fn check_tells_every_problem_and_ends_with_2() {
+    let place = Place::new();
+    place.write("orch.toml", "[queue]\ntimeout_sec = 0\nwal_mod = true\n");
+    let mut command = place.command("config check");
+    command.env("ORCH_EXEC__ALLOW", "maybe");
+    Ran::of(&mut command).code(2).says(&[
+        "error: orch.toml:2:15: queue.timeout_sec is 0: expected a whole number from 1 to 86400",
+        "error: orch.toml:3:1: there is no key queue.wal_mod: did you mean queue.wal_mode?",
+        "error: ORCH_EXEC__ALLOW: exec.allow is \"maybe\": expected true or false",
+        "hint: ",
+    ]);
+    place.write("orch.toml", "[queue\n");
+    place.run("config check").code(2).says(&["error: orch.toml:1:"]);
+    place.run("config check --config none.toml").code(2).says(&["none.toml", "--config"]);
+}
+
+#[test]
+fn check_says_what_has_no_effect() {
+    let place = Place::new();
+    place.write("orch.toml", "[breaker]\nfailures = 9\n");
+    place.ok("config check").says(&["note: orch.toml:2:12: breaker.failures has no effect"]);
+}
+
+#[test]
+fn a_bad_key_stops_every_command_that_reads_settings() {
+    let place = Place::new();
+    place.write("orch.toml", "max_workers = 3\n");
+    for line in ["queue stats", "queue enqueue a", "config show", "config check"] {
+        place.run(line).code(2).says(&["orch.toml:1:1", "did you mean orchestrator.max_workers?"]);
+    }
+    place.ok("config default");
+    assert!(!place.path("state").exists());
+}
+
+#[test]
+fn the_queue_is_where_flag_environment_and_file_say_in_this_order() {
+    let place = Place::new();
+    place.write("orch.toml", "[queue]\npath = \"file.sqlite\"\n");
+    let enqueue = |line: &str, variable: Option<&str>| {
+        let mut command = place.command(line);
+        command.envs(variable.map(|path| ("ORCH_QUEUE__PATH", path)));
+        Ran::of(&mut command).code(0);
+    };
+    enqueue("queue enqueue a", None);
+    enqueue("queue enqueue a", Some("environment.sqlite"));
+    enqueue("--queue flag.sqlite queue enqueue a", Some("environment.sqlite"));
+    for name in ["file.sqlite", "environment.sqlite", "flag.sqlite"] {
+        assert!(place.path(name).is_file(), "{name}");
+    }
+}
