@@ -88,7 +88,7 @@ impl Place {
                 priority: ready.priority,
                 lane: ready.lane.id,
                 count: 10_000,
-                unsuspected_only: false,
+                max_losses: u32::MAX,
             })
             .collect();
         let max_payload_bytes = usize::MAX;
