@@ -21,9 +21,9 @@ pub(crate) fn noop_jobs(
 ) -> impl Iterator<Item = JobSpec> {
     (0..count).map(move |n| {
         let mut spec = JobSpec::new(&format!("bench:{n:09}"), "noop").expect("a good id");
-        if hosts > 0 {
-            // File order: host by host, the order that is worst for whoever takes it as it comes.
-            let host = format!("host-{:05}.example", n / (count / hosts).max(1));
+        // File order: host by host, the order that is worst for whoever takes it as it comes.
+        if let Some(per_host) = count.checked_div(hosts) {
+            let host = format!("host-{:05}.example", n / per_host.max(1));
             spec.key = Key::new(None, Some(&host)).expect("a good host");
         }
         let sleep =

@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench drain [-- JOBS [RUNS]]`
 
+#![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
+
 mod common;
 
 use std::path::Path;

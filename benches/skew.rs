@@ -4,6 +4,8 @@
 //!
 //! `cargo bench --bench skew [-- RUNS]`
 
+#![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
+
 mod common;
 
 use common::{insert, median, new_queue, noop_jobs, timed};

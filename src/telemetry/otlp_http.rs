@@ -166,7 +166,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = client(&format!("http://{}/v1/traces", listener.local_addr().unwrap()));
         let (ended, end) = crossbeam_channel::bounded(1);
-        thread::spawn(move || ended.send(post(&client)));
+        thread::spawn(move || {
+            let _ = ended.send(post(&client));
+        });
         let answer = end.recv_timeout(Duration::from_secs(60)).expect("an end");
         assert!(matches!(answer, Err(ureq::Error::Timeout(_))), "{answer:?}");
     }
