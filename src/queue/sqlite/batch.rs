@@ -9,7 +9,7 @@ use super::lanes::Lanes;
 use super::row;
 use super::sql;
 use super::tally::Tally;
-use crate::job::{JobRow, LaneId, Priority, Reason, State, WallMs};
+use crate::job::{Epoch, JobRow, LaneId, Priority, Reason, State, WallMs};
 use crate::queue::store::ReadyLane;
 
 /// Why a job is delayed: the first column of `delayed`.
@@ -49,6 +49,23 @@ pub(super) struct Past {
     pub(super) reason: Option<Reason>,
 }
 
+/// Where a queued job stands in line, or will when its time has come; in the order of `ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    pub(super) priority: Priority,
+    pub(super) lane: LaneId,
+    pub(super) job: JobRow,
+    /// The job's, once this transaction is done.
+    pub(super) epoch: i64,
+}
+
+impl Past {
+    /// Where the job stands in its lane, at a new epoch.
+    pub(super) fn spot(&self, epoch: Epoch) -> Spot {
+        Spot { priority: self.priority, lane: self.lane, job: self.job, epoch: epoch.0 }
+    }
+}
+
 /// A write transaction at work.
 ///
 /// What it gathers must be written by [`Batch::finish`] before the commit.
@@ -61,8 +78,8 @@ pub(super) struct Batch<'a> {
     pub(super) tally: Tally,
     /// Whether others must hear that there is work.
     pub(super) ring: bool,
-    ready: Vec<(Priority, LaneId, JobRow)>,
-    delayed: Vec<(Class, i64, JobRow)>,
+    ready: Vec<Spot>,
+    delayed: Vec<(Class, i64, Spot)>,
     touched: BTreeSet<(Priority, LaneId)>,
 }
 
@@ -81,22 +98,16 @@ impl<'a> Batch<'a> {
     }
 
     /// A queued job is ready. Others will hear of it.
-    pub(super) fn make_ready(&mut self, priority: Priority, lane: LaneId, job: JobRow) {
-        self.ready.push((priority, lane, job));
+    pub(super) fn make_ready(&mut self, spot: Spot) {
+        self.ready.push(spot);
         self.ring = true;
     }
 
     /// A queued job is ready, or waits until `at` when that is later than `now`. Others will hear of it.
-    pub(super) fn place(
-        &mut self,
-        (priority, lane, job): (Priority, LaneId, JobRow),
-        class: Class,
-        at: Option<WallMs>,
-        now: WallMs,
-    ) {
+    pub(super) fn place(&mut self, spot: Spot, class: Class, at: Option<WallMs>, now: WallMs) {
         match at {
-            Some(at) if at > now => self.delayed.push((class, at.0, job)),
-            _ => self.ready.push((priority, lane, job)),
+            Some(at) if at > now => self.delayed.push((class, at.0, spot)),
+            _ => self.ready.push(spot),
         }
         self.ring = true;
     }
@@ -106,18 +117,18 @@ impl<'a> Batch<'a> {
         if !self.ready.is_empty() {
             self.ready.sort_unstable();
             let mut insert = self.conn.prepare_cached(sql::INSERT_READY)?;
-            for (priority, lane, job) in self.ready.drain(..) {
-                insert.execute((priority.level(), lane.0, job.0))?;
+            for Spot { priority, lane, job, epoch } in self.ready.drain(..) {
+                insert.execute((priority.level(), lane.0, job.0, epoch))?;
                 if self.touched.last() != Some(&(priority, lane)) {
                     self.touched.insert((priority, lane));
                 }
             }
         }
         if !self.delayed.is_empty() {
-            self.delayed.sort_unstable();
+            self.delayed.sort_unstable_by_key(|(class, at, spot)| (*class, *at, spot.job));
             let mut insert = self.conn.prepare_cached(sql::INSERT_DELAYED)?;
-            for (class, at, job) in self.delayed.drain(..) {
-                insert.execute((class.code(), at, job.0))?;
+            for (class, at, Spot { priority, lane, job, epoch }) in self.delayed.drain(..) {
+                insert.execute((class.code(), at, job.0, epoch, priority.level(), lane.0))?;
             }
         }
         Ok(())
@@ -166,7 +177,13 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Whether a statement that must change one row of `job` did.
+    /// What is known of a job, which has a row of `progress` from now on.
+    pub(super) fn begun(&self, job: JobRow) -> Worked<Past> {
+        self.run(sql::BEGIN_PROGRESS, [job.0])?;
+        self.past(job)
+    }
+
+    /// Whether a statement that must change one row did.
     ///
     /// Every update names the state and the epoch its job was read with (invariant 1); inside one write
     /// transaction nothing can have come in between.

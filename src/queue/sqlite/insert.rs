@@ -1,18 +1,26 @@
 //! Enqueueing: many specs in one transaction, each id once.
 //!
-//! Ids come in any order, and a table ordered by their hash is larger than memory one day. So a batch is looked up
-//! and remembered in the order of the hashes; rows are given out in the order the specs came in.
+//! Ids come in any order, and a table ordered by their hash is larger than memory one day. So the hashes of a batch
+//! are claimed in their own order, and the rows are written in the order in which the specs came:
+//!
+//! ```text
+//!   claim each hash for the row its spec would get     claimed --> new
+//!                 | not claimed
+//!   compare the text of the rows that have the hash     equal --> duplicate
+//!                 | all differ: two ids, one hash
+//!   new all the same
+//! ```
 
-use std::collections::HashMap;
+use rusqlite::{Connection, Statement};
 
-use rusqlite::Connection;
-
-use super::batch::{Batch, Class, Past};
+use super::batch::{Batch, Class, Past, Spot};
 use super::fault::Worked;
 use super::row::{self, IdHash};
-use super::sql;
-use crate::job::{ArtifactId, Event, JobRow, JobSpec, State, WallMs};
+use super::{seen, sql};
+use crate::job::{ArtifactId, Epoch, Event, JobRow, JobSpec, State, WallMs};
 use crate::queue::store::{Inserted, OnDuplicate};
+
+const NEXT_JOB: &str = "next_job";
 
 /// See [`crate::queue::store::Store::insert`].
 pub(super) fn insert(
@@ -22,93 +30,59 @@ pub(super) fn insert(
     now: WallMs,
 ) -> Worked<Vec<Inserted>> {
     let hashes: Vec<IdHash> = specs.iter().map(|spec| IdHash::of(&spec.artifact_id)).collect();
-    let mut candidates = candidates(batch, &hashes)?;
-    let any_pruned = batch.number(sql::ANY_PRUNED, ())? == Some(1);
-    let mut next_row = batch.number(sql::NEXT_JOB, ())?.unwrap_or(1);
-    let mut new = Vec::with_capacity(specs.len());
+    let first_row = seen::counter(batch, NEXT_JOB)?;
+    // A pruned id must not come back, so it claims nothing.
+    let wanted = unpruned(batch, &hashes)?;
+    let claimed = seen::claim(batch, &wanted, first_row)?;
+    let mut statement = batch.conn.prepare_cached(sql::INSERT_JOB)?;
     let mut answers = Vec::with_capacity(specs.len());
-    let mut job_insert = batch.conn.prepare_cached(sql::INSERT_JOB)?;
-    for (spec, hash) in specs.iter().zip(&hashes) {
-        let rows = candidates.get_mut(&hash.seen());
-        let answer = match find(batch.conn, &spec.artifact_id, rows.as_deref())? {
-            Some(job) => duplicate(batch, job, spec, on_duplicate, now)?,
-            None if any_pruned && batch.number(sql::PRUNED, [hash.0])? == Some(1) => {
-                Inserted::Pruned
-            }
+    let mut next_row = first_row;
+    // A row is spent on a duplicate too: rows need only grow.
+    for (at, job) in (0..specs.len()).zip((first_row..).map(JobRow)) {
+        let (spec, hash) = (&specs[at], hashes[at]);
+        let there = match claimed[at] {
+            true => None,
+            false => seen::find(batch.conn, &spec.artifact_id, hash)?,
+        };
+        answers.push(match there {
+            Some(there) => duplicate(batch, there, spec, on_duplicate, now)?,
+            None if wanted[at].is_none() => Inserted::Pruned,
             None => {
-                let job = JobRow(next_row);
-                next_row += 1;
-                insert_job(batch, &mut job_insert, job, spec, now)?;
-                new.push((hash.seen(), job));
-                rows.into_iter().for_each(|rows| rows.push(job));
+                if !claimed[at] {
+                    seen::claim_too(batch, hash, job)?;
+                }
+                insert_job(batch, &mut statement, job, spec, now)?;
+                next_row = job.0 + 1;
                 Inserted::New
             }
-        };
-        answers.push(answer);
+        });
     }
-    if !new.is_empty() {
-        batch.run(sql::SET_NEXT_JOB, [next_row])?;
-        remember(batch, new)?;
+    if next_row > first_row {
+        seen::set_counter(batch, NEXT_JOB, next_row)?;
     }
     Ok(answers)
 }
 
 /// The row with that id, or `None`.
 pub(super) fn lookup(conn: &Connection, id: &ArtifactId) -> Worked<Option<JobRow>> {
-    let rows = rows_of(conn, IdHash::of(id).seen())?;
-    find(conn, id, Some(&rows))
+    seen::find(conn, id, IdHash::of(id))
 }
 
-/// For each hash that some row has, or several specs: the rows that have it. Hashes that are new and met once, the
-/// usual ones, are left out.
-fn candidates(batch: &Batch<'_>, hashes: &[IdHash]) -> Worked<HashMap<i64, Vec<JobRow>>> {
-    let mut sorted: Vec<i64> = hashes.iter().map(|hash| hash.seen()).collect();
-    sorted.sort_unstable();
-    let mut found = HashMap::new();
-    let mut seen = batch.conn.prepare_cached(sql::SEEN)?;
-    for group in sorted.chunk_by(|a, b| a == b) {
-        let rows = seen.query_map([group[0]], |row| row.get(0).map(JobRow))?;
-        let rows = rows.collect::<Result<Vec<JobRow>, _>>()?;
-        if !rows.is_empty() || group.len() > 1 {
-            found.insert(group[0], rows);
-        }
+/// The hashes, `None` in place of those that were pruned.
+fn unpruned(batch: &Batch<'_>, hashes: &[IdHash]) -> Worked<Vec<Option<IdHash>>> {
+    if batch.number(sql::ANY_PRUNED, ())? == Some(0) {
+        return Ok(hashes.iter().copied().map(Some).collect());
     }
-    Ok(found)
-}
-
-fn rows_of(conn: &Connection, hash: i64) -> Worked<Vec<JobRow>> {
-    let mut seen = conn.prepare_cached(sql::SEEN)?;
-    let rows = seen.query_map([hash], |row| row.get(0).map(JobRow))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The one of `rows` whose id this is, letter for letter.
-fn find(conn: &Connection, id: &ArtifactId, rows: Option<&Vec<JobRow>>) -> Worked<Option<JobRow>> {
-    for job in rows.into_iter().flatten() {
-        let mut statement = conn.prepare_cached(sql::ARTIFACT_ID)?;
-        let mut answer = statement.query([job.0])?;
-        if let Some(row) = answer.next()?
-            && row::text(row, 0)? == Some(id.as_str())
-        {
-            return Ok(Some(*job));
-        }
-    }
-    Ok(None)
-}
-
-/// Writes which rows have the new ids.
-fn remember(batch: &Batch<'_>, mut new: Vec<(i64, JobRow)>) -> Worked<()> {
-    new.sort_unstable();
-    let mut insert = batch.conn.prepare_cached(sql::INSERT_SEEN)?;
-    for (hash, job) in new {
-        insert.execute((hash, job.0))?;
-    }
-    Ok(())
+    let unless_pruned = |hash: &IdHash| {
+        let is_pruned = batch.number(sql::PRUNED, [hash.0])? == Some(1);
+        Ok(Some(*hash).filter(|_| !is_pruned))
+    };
+    hashes.iter().map(unless_pruned).collect()
 }
 
 fn insert_job(
     batch: &mut Batch<'_>,
-    statement: &mut rusqlite::Statement<'_>,
+    statement: &mut Statement<'_>,
     job: JobRow,
     spec: &JobSpec,
     now: WallMs,
@@ -127,7 +101,8 @@ fn insert_job(
         row::tags_column(&spec.tags)?,
         &spec.payload,
     ))?;
-    batch.place((spec.priority, lane.id, job), Class::RunAt, spec.run_at, now);
+    let spot = Spot { priority: spec.priority, lane: lane.id, job, epoch: 0 };
+    batch.place(spot, Class::RunAt, spec.run_at, now);
     batch.tally.queued(lane.id, 1);
     Ok(())
 }
@@ -149,6 +124,7 @@ fn duplicate(
     if past.state == State::Queued && !leased && past.attempts == 0 && past.losses == 0 {
         batch.unplace(&past)?;
         batch.tally.queued(past.lane, -1);
+        batch.run(sql::BEGIN_PROGRESS, [job.0])?;
         replace(batch, &past, spec, now)?;
         return Ok(Inserted::Updated);
     }
@@ -165,26 +141,26 @@ fn duplicate(
 /// Writes `spec` over a job that is in no place, and queues it.
 fn replace(batch: &mut Batch<'_>, past: &Past, spec: &JobSpec, now: WallMs) -> Worked<()> {
     let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key)?;
-    let changed = batch.run(
-        sql::REPLACE_JOB,
-        (
-            past.job.0,
-            past.epoch,
-            now.0,
-            spec.run_at.filter(|at| *at > now).map(|at| at.0),
-            spec.priority.level(),
-            lane.id.0,
-            spec.max_attempts,
-            spec.timeout_seconds,
-            spec.retry.as_ref().map(row::retry_column),
-            row::tags_column(&spec.tags)?,
-            &spec.payload,
-            past.state.code(),
-        ),
-    )?;
-    batch.changed_one(changed, past.job)?;
+    let at = spec.run_at.filter(|at| *at > now);
+    let job = (
+        past.job.0,
+        at.map(|at| at.0),
+        spec.priority.level(),
+        lane.id.0,
+        spec.max_attempts,
+        spec.timeout_seconds,
+        spec.retry.as_ref().map(row::retry_column),
+        row::tags_column(&spec.tags)?,
+        &spec.payload,
+    );
+    batch.changed_one(batch.run(sql::REPLACE_JOB, job)?, past.job)?;
+    let (state, at_ms) = (past.state.code(), at.map(|at| at.0));
+    let progress = (past.job.0, past.epoch, state, now.0, at_ms, lane.id.0);
+    batch.changed_one(batch.run(sql::REQUEUE, progress)?, past.job)?;
     batch.run(sql::DELETE_CHECKPOINT, [past.job.0])?;
-    batch.place((spec.priority, lane.id, past.job), Class::RunAt, spec.run_at, now);
+    let epoch = Epoch(past.epoch).next().0;
+    let spot = Spot { priority: spec.priority, lane: lane.id, job: past.job, epoch };
+    batch.place(spot, Class::RunAt, at, now);
     batch.tally.queued(lane.id, 1);
     Ok(())
 }

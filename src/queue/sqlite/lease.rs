@@ -1,17 +1,17 @@
 //! Leasing: the head of a lane, in order, as many as wanted.
 //!
-//! Costs one row in `lease` and nothing in `job` for each, and one range deleted from `ready` for all of a want.
+//! Costs one row in `lease` and nothing in `job` for each; both tables are changed by range, once for all of a want.
 
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Row};
 
 use super::batch::Batch;
-use super::fault::Worked;
+use super::fault::{Fault, Worked};
 use super::row;
 use super::sql;
 use crate::job::{Epoch, Event, JobRow, Lane, LeaseToken, Leased};
-use crate::queue::store::{Turn, TurnReport, Want};
+use crate::queue::store::{Owner, Turn, TurnReport, Want};
 
 /// A want that skips suspects looks at so many jobs beyond those it takes, and no further.
 const MAX_SUSPECTS_PASSED: usize = 4_096;
@@ -22,17 +22,12 @@ pub(super) fn lease(batch: &mut Batch<'_>, turn: &Turn<'_>, report: &mut TurnRep
         return Ok(());
     }
     let mut bytes_left = Some(turn.max_payload_bytes);
-    let mut insert = batch.conn.prepare_cached(sql::INSERT_LEASE)?;
     for want in turn.lease {
         let head = match bytes_left {
             Some(_) => read_head(batch, want, &mut bytes_left)?,
             None => Head::default(),
         };
-        for leased in &head.taken {
-            let LeaseToken { job, epoch } = leased.token;
-            insert.execute((job.0, epoch.0, turn.owner.row, leased.lane.id.0))?;
-        }
-        take(batch, want, &head)?;
+        take(batch, turn.owner, want, &head)?;
         let key = (want.priority.level(), want.lane.0);
         report.dry.push(head.is_whole || batch.number(sql::ANY_IN_LANE, key)? == Some(0));
         report.leased.extend(head.taken);
@@ -68,11 +63,11 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
             head.is_whole = !head.passed;
             return Ok(head);
         };
-        if want.unsuspected_only && row.get::<_, u32>(5)? > 0 {
+        let leased = leased(batch, row, want, &lane)?;
+        if want.unsuspected_only && leased.losses > 0 {
             head.passed = true;
             continue;
         }
-        let leased = leased(batch, row, want, &lane)?;
         *bytes_left = bytes_left.and_then(|left| left.checked_sub(leased.payload.len()));
         head.taken.push(leased);
         if bytes_left.is_none() {
@@ -85,44 +80,65 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
 
 fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Worked<Leased> {
     let job: i64 = row.get(0)?;
-    let epoch: i64 = row.get(2)?;
-    row::state(row.get(1)?)?.next(Event::Lease)?;
-    // A job that nothing has happened to has left nothing behind.
-    let (checkpoint, previous) = if epoch == 0 { (None, None) } else { left_behind(batch, job)? };
+    let epoch: i64 = row.get(1)?;
+    // Nothing has come of it yet: it is queued, and left nothing.
+    let left = if epoch == 0 { LeftBehind::default() } else { left_behind(batch, job, epoch)? };
     Ok(Leased {
         token: LeaseToken { job: JobRow(job), epoch: Epoch(epoch).next() },
-        artifact_id: row::artifact_id(row::text(row, 8)?.unwrap_or_default())?,
+        artifact_id: row::artifact_id(row::text(row, 4)?.unwrap_or_default())?,
         lane: Arc::clone(lane),
         priority: want.priority,
-        attempt: row.get::<_, u32>(3)? + 1,
-        attempts_total: row.get::<_, u32>(4)? + 1,
-        losses: row.get(5)?,
-        max_attempts: row.get(6)?,
-        timeout_seconds: row.get(7)?,
-        retry: row::retry(row::text(row, 9)?)?,
-        payload: row::owned(row, 10)?,
-        checkpoint,
-        previous,
+        attempt: left.attempts + 1,
+        attempts_total: left.attempts_total + 1,
+        losses: left.losses,
+        max_attempts: row.get(2)?,
+        timeout_seconds: row.get(3)?,
+        retry: row::retry(row::text(row, 5)?)?,
+        payload: row::owned(row, 6)?,
+        checkpoint: left.checkpoint,
+        previous: left.previous,
     })
 }
 
-type LeftBehind = (Option<Vec<u8>>, Option<String>);
-
-fn left_behind(batch: &Batch<'_>, job: i64) -> Worked<LeftBehind> {
-    let mut statement = batch.conn.prepare_cached(sql::LEFT_BEHIND)?;
-    Ok(statement.query_row([job], |row| Ok((row.get(0)?, row.get(1)?)))?)
+/// What earlier attempts of a job left.
+#[derive(Default)]
+struct LeftBehind {
+    attempts: u32,
+    attempts_total: u32,
+    losses: u32,
+    checkpoint: Option<Vec<u8>>,
+    previous: Option<String>,
 }
 
-/// Takes the leased jobs out of their lane: as one range, unless some in between stay.
-fn take(batch: &Batch<'_>, want: &Want, head: &Head) -> Worked<()> {
+fn left_behind(batch: &Batch<'_>, job: i64, epoch: i64) -> Worked<LeftBehind> {
+    let mut statement = batch.conn.prepare_cached(sql::LEFT_BEHIND)?;
+    let mut rows = statement.query((job, epoch))?;
+    let Some(row) = rows.next()? else {
+        return Err(Fault::Corrupt(format!("job {job} is ready at an epoch that is not its own")));
+    };
+    row::state(row.get(0)?)?.next(Event::Lease)?;
+    Ok(LeftBehind {
+        attempts: row.get(1)?,
+        attempts_total: row.get(2)?,
+        losses: row.get(3)?,
+        checkpoint: row.get(4)?,
+        previous: row.get(5)?,
+    })
+}
+
+/// Moves the jobs from `ready` to `lease`: as one range, unless some in between stay.
+fn take(batch: &Batch<'_>, owner: &Owner, want: &Want, head: &Head) -> Worked<()> {
     let (priority, lane) = (want.priority.level(), want.lane.0);
     let Some(last) = head.taken.last().map(|leased| leased.token.job) else { return Ok(()) };
     if !head.passed {
+        let leased = batch.run(sql::LEASE_UP_TO, (priority, lane, last.0, owner.row))?;
         let gone = batch.run(sql::DELETE_READY_UP_TO, (priority, lane, last.0))?;
-        return batch.changed_one(usize::from(gone == head.taken.len()), last);
+        let all = leased == head.taken.len() && gone == leased;
+        return batch.changed_one(usize::from(all), last);
     }
     for leased in &head.taken {
-        let job = leased.token.job;
+        let LeaseToken { job, epoch } = leased.token;
+        batch.run(sql::LEASE_ONE, (job.0, epoch.0, owner.row, lane))?;
         batch.changed_one(batch.run(sql::DELETE_READY, (priority, lane, job.0))?, job)?;
     }
     Ok(())

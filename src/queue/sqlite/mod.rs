@@ -1,12 +1,12 @@
 //! The queue in one SQLite file.
 //!
 //! ```text
-//!   insert ──> job + seen + ready | delayed
-//!                            │         │ its time comes (turn)
-//!                            v         v
-//!                          ready ──lease──> lease ──settle──> job (the record is written once more, in place)
-//!                            ^                │
-//!                            └── back ────────┘
+//!   insert ──> job + seen, and ready | delayed
+//!                                │        │ its time comes (turn)
+//!                                v        v
+//!                              ready ──lease──> lease ──settle──> progress
+//!                                ^                │
+//!                                └──── back ──────┘
 //! ```
 //!
 //! Every write is one `BEGIN IMMEDIATE` transaction, counts included. Must never hold a read transaction longer than
@@ -15,6 +15,7 @@
 
 mod batch;
 mod fault;
+mod held;
 mod insert;
 mod lanes;
 mod lease;
@@ -22,6 +23,7 @@ mod open;
 mod owner;
 mod recover;
 mod row;
+mod seen;
 mod settle;
 mod sql;
 mod tally;

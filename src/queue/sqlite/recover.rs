@@ -270,9 +270,9 @@ fn leases_of(batch: &Batch<'_>, owner: i64, limit: usize) -> Worked<Vec<(LeaseTo
 /// Back as it was: its owner had ended in good order.
 fn take_back(batch: &mut Batch<'_>, token: LeaseToken) -> Worked<()> {
     State::InProgress.next(Event::HandBack)?;
-    let past = batch.past(token.job)?;
+    let past = batch.begun(token.job)?;
     batch.changed_one(batch.run(sql::TAKE_BACK, (token.job.0, token.epoch.0))?, token.job)?;
-    batch.make_ready(past.priority, past.lane, past.job);
+    batch.make_ready(past.spot(token.epoch.next()));
     Ok(())
 }
 
@@ -283,7 +283,7 @@ fn lose(
     lane: LaneId,
     terms: RecoverTerms,
 ) -> Worked<State> {
-    let past = batch.past(token.job)?;
+    let past = batch.begun(token.job)?;
     let losses = past.losses.saturating_add(1);
     let found = (terms.now, 0);
     let crashed = losses >= terms.max_job_losses;
@@ -301,7 +301,7 @@ fn lose(
     } else {
         let message = "its process died while holding it";
         settle::tell_of(batch, token, "lost", None, message, found)?;
-        batch.make_ready(past.priority, past.lane, past.job);
+        batch.make_ready(past.spot(token.epoch.next()));
     }
     Ok(state)
 }

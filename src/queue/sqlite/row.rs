@@ -15,9 +15,6 @@ use crate::job::{
 };
 use crate::queue::store::{AttemptView, JobView};
 
-/// `job.elapsed` of a job without a counted attempt: 2^23, the least number that takes four bytes.
-pub(super) const NO_ELAPSED: i64 = 1 << 23;
-
 /// A hash of an artifact id: what `pruned` keeps, and the first 48 bits of it for `seen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdHash(pub(super) [u8; 16]);
@@ -30,21 +27,17 @@ impl IdHash {
         IdHash(bytes)
     }
 
-    /// What `seen` is searched by. 48 bits, because SQLite keeps such an integer in six bytes; ids that share
-    /// them are told apart by their text.
+    /// What `seen` is searched by: 48 bits, because SQLite keeps such a key in seven bytes. Ids that share them
+    /// are told apart by their text.
     pub(super) fn seen(self) -> i64 {
         let [a, b, c, d, e, f, ..] = self.0;
-        i64::from_be_bytes([a, b, c, d, e, f, 0, 0]) >> 16
+        i64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 }
 
-/// `job.elapsed` of an attempt that ran so long.
-pub(super) fn elapsed_column(elapsed_ms: u64) -> i64 {
-    i64::try_from(elapsed_ms).unwrap_or(i64::MAX).saturating_add(NO_ELAPSED + 1)
-}
-
-fn elapsed_ms(column: i64) -> Option<u64> {
-    u64::try_from(column - NO_ELAPSED - 1).ok()
+/// A number of milliseconds as a column takes it.
+pub(super) fn ms_column(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Tags as a JSON array; nothing for none.
@@ -166,7 +159,7 @@ pub(super) fn view(
         enqueued_at: WallMs(row.get(9)?),
         changed_at: WallMs(row.get(7)?),
         not_before: not_before.filter(|_| delayed).map(WallMs),
-        elapsed_ms: elapsed_ms(row.get(8)?),
+        elapsed_ms: row.get(8)?,
         max_attempts: row.get(13)?,
         timeout_seconds: row.get(14)?,
         retry: retry(text(row, 16)?)?,
@@ -184,7 +177,7 @@ pub(super) fn attempt(row: &Row<'_>) -> Worked<AttemptView> {
         reason: reason(row.get(2)?)?,
         message: owned(row, 3)?,
         started_at: WallMs(row.get(4)?),
-        elapsed_ms: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
+        elapsed_ms: row.get(5)?,
     })
 }
 
@@ -204,15 +197,6 @@ mod tests {
             ["", "fixed", "fixed 1 2 +3", "fixed 1 2 3 -", "slow 1 2 +3 -", "fixed 1 2 +3 - x"]
         {
             assert!(retry(Some(bad)).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn an_elapsed_time_takes_four_bytes_for_three_weeks_and_reads_back() {
-        assert_eq!(elapsed_ms(NO_ELAPSED), None);
-        for ms in [0, 1, 3_600_000, 21 * 86_400_000] {
-            assert_eq!(elapsed_ms(elapsed_column(ms)), Some(ms));
-            assert!((NO_ELAPSED..1 << 31).contains(&elapsed_column(ms)), "{ms}");
         }
     }
 
@@ -237,9 +221,9 @@ mod tests {
         }
 
         #[test]
-        fn a_hash_to_search_by_fits_six_bytes(id in "[a-z]{1,20}") {
+        fn a_hash_to_search_by_has_48_bits(id in "[a-z]{1,20}") {
             let seen = IdHash::of(&ArtifactId::new(&id).unwrap()).seen();
-            assert!((-(1_i64 << 47)..1 << 47).contains(&seen));
+            assert!((0..1_i64 << 48).contains(&seen));
         }
     }
 }

@@ -1,32 +1,29 @@
 //! Settling: an attempt's end is written if, and only if, its lease is still in force.
 //!
 //! ```text
-//!   DELETE the lease row of (job, epoch, owner) --0 rows--> LeaseLost, nothing written
-//!                      | 1 row
-//!   UPDATE the job row of (job, state 0, epoch - 1)
+//!   the lease row of (job, epoch, owner) --none--> LeaseLost, nothing written
+//!                      | deleted
+//!   the progress row of (job, state 0, epoch - 1) is updated; made, when there was none yet
 //! ```
 
-use rusqlite::{CachedStatement, OptionalExtension};
+use rusqlite::Statement;
 
-use super::batch::{Batch, Class};
+use super::batch::{Batch, Class, Spot};
 use super::fault::Worked;
+use super::held;
 use super::row;
 use super::sql;
 use crate::job::{
-    Change, FinalState, JobRow, LaneId, LeaseToken, MAX_CHECKPOINT_BYTES, Note, Reason, State,
-    WallMs,
+    Change, Epoch, FinalState, JobRow, LaneId, LeaseToken, MAX_CHECKPOINT_BYTES, Note, Reason,
+    State, WallMs,
 };
 use crate::queue::store::{Owner, Settled, Settlement, StoreError};
 
 /// A job keeps the story of so many attempts.
 const MAX_ATTEMPTS_TOLD: i64 = 50;
 
-/// The statements that every settlement runs.
-struct Hot<'c> {
-    held: CachedStatement<'c>,
-    release: CachedStatement<'c>,
-    finish: CachedStatement<'c>,
-}
+/// The epoch of the first lease of a job that nothing has come of.
+const FIRST: Epoch = Epoch(1);
 
 /// Whether all checkpoints are small enough: asked before the transaction.
 pub(super) fn check_checkpoints(settlements: &[Settlement]) -> Result<(), StoreError> {
@@ -47,23 +44,16 @@ pub(super) fn settle(
     now: WallMs,
     settlements: &[Settlement],
 ) -> Worked<Vec<Settled>> {
-    let mut hot = Hot {
-        held: batch.conn.prepare_cached(sql::HELD)?,
-        release: batch.conn.prepare_cached(sql::RELEASE)?,
-        finish: batch.conn.prepare_cached(sql::FINISH)?,
-    };
+    let lanes = held::release(batch, owner, settlements)?;
+    let mut first = batch.conn.prepare_cached(sql::FINISH_FIRST)?;
     let mut answers = Vec::with_capacity(settlements.len());
-    for settlement in settlements {
-        let LeaseToken { job, epoch } = settlement.token;
-        let lease = (job.0, epoch.0, owner.row);
-        let held = hot.held.query_row(lease, |row| row.get(0).map(LaneId)).optional()?;
-        let Some(lane) = held else {
+    for (settlement, lane) in settlements.iter().zip(lanes) {
+        let Some(lane) = lane else {
             answers.push(Settled::LeaseLost);
             continue;
         };
-        batch.changed_one(hot.release.execute(lease)?, job)?;
         let state = State::InProgress.next(settlement.change.event())?;
-        apply(batch, &mut hot, settlement, lane, now)?;
+        apply(batch, &mut first, settlement, lane, now)?;
         answers.push(Settled::Accepted(state));
     }
     Ok(answers)
@@ -71,7 +61,7 @@ pub(super) fn settle(
 
 fn apply(
     batch: &mut Batch<'_>,
-    hot: &mut Hot<'_>,
+    first: &mut Statement<'_>,
     settlement: &Settlement,
     lane: LaneId,
     now: WallMs,
@@ -79,7 +69,7 @@ fn apply(
     match &settlement.change {
         Change::Finish { state, reason, note } => {
             let end = End { state: *state, reason: *reason, note };
-            finish(batch, hot, settlement, lane, end, now)
+            finish(batch, first, settlement, lane, end, now)
         }
         Change::Again { not_before, reason, note, checkpoint } => {
             let again = Again {
@@ -91,25 +81,25 @@ fn apply(
             put_back(batch, settlement, again, now)
         }
         Change::Defer { key, not_before, checkpoint } => {
-            let past = batch.past(settlement.token.job)?;
+            let LeaseToken { job, epoch } = settlement.token;
+            let past = batch.begun(job)?;
             let kind = batch.lanes.by_id(batch.conn, past.lane)?.kind.clone();
             let to = batch.lanes.intern(batch.conn, &kind, key)?.id;
             let at = not_before.filter(|at| *at > now);
-            let LeaseToken { job, epoch } = settlement.token;
             let row = (job.0, epoch.0, now.0, to.0, at.map(|at| at.0));
             batch.changed_one(batch.run(sql::DEFER, row)?, job)?;
             batch.tally.queued(past.lane, -1);
             batch.tally.queued(to, 1);
             set_checkpoint(batch, job, checkpoint.as_deref())?;
             tell(batch, settlement, "deferred", None, &format!("waits for {key}"))?;
-            batch.place((past.priority, to, job), Class::Retry, at, now);
+            batch.place(Spot { lane: to, ..past.spot(epoch) }, Class::Retry, at, now);
             Ok(())
         }
         Change::HandBack => {
             let LeaseToken { job, epoch } = settlement.token;
-            let past = batch.past(job)?;
+            let past = batch.begun(job)?;
             batch.changed_one(batch.run(sql::HAND_BACK, (job.0, epoch.0))?, job)?;
-            batch.make_ready(past.priority, past.lane, job);
+            batch.make_ready(past.spot(epoch));
             Ok(())
         }
     }
@@ -124,23 +114,28 @@ struct End<'s> {
 
 fn finish(
     batch: &mut Batch<'_>,
-    hot: &mut Hot<'_>,
+    first: &mut Statement<'_>,
     settlement: &Settlement,
     lane: LaneId,
     end: End<'_>,
     now: WallMs,
 ) -> Worked<()> {
     let LeaseToken { job, epoch } = settlement.token;
-    // The first lease of a job that nobody changed: it has no checkpoint, particulars, attempts or losses yet.
-    let past = if epoch.0 == 1 { None } else { Some(batch.past(job)?) };
     let state = end.state.state();
-    let elapsed = row::elapsed_column(settlement.elapsed_ms);
-    let values = (job.0, epoch.0, state.code(), end.reason.code(), now.0, elapsed);
-    batch.changed_one(hot.finish.execute(values)?, job)?;
+    let elapsed_ms = row::ms_column(settlement.elapsed_ms);
+    // The first lease of a job that nobody changed: it has no progress, checkpoint or particulars yet.
+    let past = if epoch == FIRST { None } else { Some(batch.past(job)?) };
+    if past.is_none() {
+        let values = (job.0, state.code(), end.reason.code(), now.0, elapsed_ms, lane.0);
+        batch.changed_one(first.execute(values)?, job)?;
+    } else {
+        let values = (job.0, epoch.0, state.code(), end.reason.code(), now.0, elapsed_ms);
+        batch.changed_one(batch.run(sql::FINISH, values)?, job)?;
+    }
     batch.tally.queued(lane, -1);
     batch.tally.finished(lane, state, Some(end.reason), 1);
-    let first = past.is_none_or(|past| past.attempts_total == 0 && past.losses == 0);
-    if end.state != FinalState::Done || !first {
+    let is_first = past.is_none_or(|past| past.attempts_total == 0 && past.losses == 0);
+    if end.state != FinalState::Done || !is_first {
         tell(batch, settlement, state.name(), Some(end.reason), &end.note.message)?;
     }
     let silent = end.note.message.is_empty() && end.note.detail.is_none();
@@ -173,21 +168,21 @@ fn put_back(
     now: WallMs,
 ) -> Worked<()> {
     let LeaseToken { job, epoch } = settlement.token;
-    let past = batch.past(job)?;
+    let past = batch.begun(job)?;
     let at = Some(again.not_before).filter(|at| *at > now);
     let values = (
         job.0,
         epoch.0,
         again.reason.code(),
         now.0,
-        row::elapsed_column(settlement.elapsed_ms),
+        row::ms_column(settlement.elapsed_ms),
         at.map(|at| at.0),
     );
     batch.changed_one(batch.run(sql::AGAIN, values)?, job)?;
     set_result(batch, job, again.note)?;
     set_checkpoint(batch, job, again.checkpoint)?;
     tell(batch, settlement, "retry", Some(again.reason), &again.note.message)?;
-    batch.place((past.priority, past.lane, job), Class::Retry, at, now);
+    batch.place(past.spot(epoch), Class::Retry, at, now);
     Ok(())
 }
 
@@ -228,7 +223,7 @@ pub(super) fn tell_of(
     message: &str,
     (started_at, elapsed_ms): (WallMs, u64),
 ) -> Worked<()> {
-    let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
+    let elapsed_ms = row::ms_column(elapsed_ms);
     let reason = reason.map(Reason::code);
     let (job, epoch) = (token.job.0, token.epoch.0);
     batch.run(

@@ -2,29 +2,43 @@
 //!
 //! Only text: no statement is put together at run time, so the query plans that the tests look at are those in use.
 
-/// Takes the next job row.
-pub(super) const NEXT_JOB: &str = "SELECT next FROM counter WHERE name = 'job'";
-/// Remembers the next job row.
-pub(super) const SET_NEXT_JOB: &str = "UPDATE counter SET next = ?1 WHERE name = 'job'";
+/// A count of the store's own.
+pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
+/// Sets it.
+pub(super) const SET_COUNTER: &str = "UPDATE counter SET value = ?2 WHERE name = ?1";
 
-/// A new job. `8388608` is [`super::row::NO_ELAPSED`].
+/// A new job.
 pub(super) const INSERT_JOB: &str = "
-    INSERT INTO job (id, state, epoch, attempts, attempts_total, losses, reason, changed_at_ms, elapsed,
-                     enqueued_at_ms, at_ms, priority, lane, max_attempts, timeout_seconds,
-                     artifact_id, retry, tags, payload)
-    VALUES (?1, 0, 0, 0, 0, 0, NULL, ?2, 8388608, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-/// Replaces all but id, row and time of enqueueing, of a job that is where it was when it was read.
+    INSERT INTO job (id, enqueued_at_ms, at_ms, priority, lane, max_attempts, timeout_seconds, artifact_id,
+                     retry, tags, payload)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+/// Replaces all of a job but its id, row and time of enqueueing.
 pub(super) const REPLACE_JOB: &str = "
-    UPDATE job SET state = 0, epoch = ?2 + 1, attempts = 0, losses = 0, reason = NULL, changed_at_ms = ?3,
-                   elapsed = 8388608, at_ms = ?4, priority = ?5, lane = ?6, max_attempts = ?7,
-                   timeout_seconds = ?8, retry = ?9, tags = ?10, payload = ?11
-    WHERE id = ?1 AND epoch = ?2 AND state = ?12";
+    UPDATE job SET at_ms = ?2, priority = ?3, lane = ?4, max_attempts = ?5, timeout_seconds = ?6, retry = ?7,
+                   tags = ?8, payload = ?9
+    WHERE id = ?1";
+/// Gives a hash to a new row, unless another has it.
+pub(super) const CLAIM: &str = "
+    INSERT OR IGNORE INTO seen_lately (hash, job)
+    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1)";
+/// Gives a hash to a new row as well.
+pub(super) const CLAIM_TOO: &str = "INSERT INTO seen_too (hash, job) VALUES (?1, ?2)";
 /// The rows that may have an id.
-pub(super) const SEEN: &str = "SELECT job FROM seen WHERE hash = ?1";
-/// Remembers which row has an id.
-pub(super) const INSERT_SEEN: &str = "INSERT INTO seen (hash, job) VALUES (?1, ?2)";
-/// Forgets it.
-pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
+pub(super) const SEEN: &str = "
+    SELECT job FROM seen_lately WHERE hash = ?1
+    UNION ALL SELECT job FROM seen WHERE hash = ?1
+    UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
+/// Takes the hash away from a row.
+pub(super) const DELETE_SEEN: [&str; 3] = [
+    "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2",
+    "DELETE FROM seen WHERE hash = ?1 AND job = ?2",
+    "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2",
+];
+/// Copies a slice of the hashes seen lately to where the others are.
+pub(super) const COPY_SLICE: &str = "
+    INSERT INTO seen (hash, job) SELECT hash, job FROM seen_lately WHERE hash BETWEEN ?1 AND ?2 ORDER BY hash";
+/// Deletes the slice copied.
+pub(super) const DELETE_SLICE: &str = "DELETE FROM seen_lately WHERE hash BETWEEN ?1 AND ?2";
 /// The id of a row.
 pub(super) const ARTIFACT_ID: &str = "SELECT artifact_id FROM job WHERE id = ?1";
 /// Whether any id was ever pruned.
@@ -36,12 +50,19 @@ pub(super) const INSERT_PRUNED: &str = "INSERT OR IGNORE INTO pruned (hash) VALU
 
 /// What a change of a job depends on.
 pub(super) const PAST: &str = "
-    SELECT state, epoch, attempts, attempts_total, losses, priority, lane, at_ms, reason FROM job WHERE id = ?1";
+    SELECT ifnull(p.state, 0), ifnull(p.epoch, 0), ifnull(p.attempts, 0), ifnull(p.attempts_total, 0),
+           ifnull(p.losses, 0), j.priority, ifnull(p.lane, j.lane), ifnull(p.at_ms, j.at_ms), p.reason
+    FROM job j LEFT JOIN progress p ON p.job = j.id WHERE j.id = ?1";
+/// Gives a job a row of `progress`, if it has none.
+pub(super) const BEGIN_PROGRESS: &str = "
+    INSERT OR IGNORE INTO progress (job, state, epoch, attempts, attempts_total, losses, changed_at_ms, at_ms, lane)
+    SELECT id, 0, 0, 0, 0, 0, enqueued_at_ms, at_ms, lane FROM job WHERE id = ?1";
 /// Whether a job is leased.
 pub(super) const IS_LEASED: &str = "SELECT EXISTS (SELECT 1 FROM lease WHERE job = ?1)";
 
 /// Makes a job ready.
-pub(super) const INSERT_READY: &str = "INSERT INTO ready (priority, lane, job) VALUES (?1, ?2, ?3)";
+pub(super) const INSERT_READY: &str =
+    "INSERT INTO ready (priority, lane, job, epoch) VALUES (?1, ?2, ?3, ?4)";
 /// Takes one job from its lane.
 pub(super) const DELETE_READY: &str =
     "DELETE FROM ready WHERE priority = ?1 AND lane = ?2 AND job = ?3";
@@ -49,8 +70,8 @@ pub(super) const DELETE_READY: &str =
 pub(super) const DELETE_READY_UP_TO: &str =
     "DELETE FROM ready WHERE priority = ?1 AND lane = ?2 AND job <= ?3";
 /// Delays a job.
-pub(super) const INSERT_DELAYED: &str =
-    "INSERT INTO delayed (class, at_ms, job) VALUES (?1, ?2, ?3)";
+pub(super) const INSERT_DELAYED: &str = "
+    INSERT INTO delayed (class, at_ms, job, epoch, priority, lane) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// Ends the delay of one job.
 pub(super) const DELETE_DELAYED: &str =
     "DELETE FROM delayed WHERE class = ?1 AND at_ms = ?2 AND job = ?3";
@@ -59,64 +80,77 @@ pub(super) const DELETE_DELAYED_UP_TO: &str =
     "DELETE FROM delayed WHERE class = ?1 AND (at_ms, job) <= (?2, ?3)";
 /// Jobs whose time has come, the earliest first.
 pub(super) const DUE: &str = "
-    SELECT d.at_ms, d.job, j.priority, j.lane
-    FROM delayed d CROSS JOIN job j ON j.id = d.job
-    WHERE d.class = ?1 AND d.at_ms <= ?2 ORDER BY d.at_ms, d.job LIMIT ?3";
+    SELECT at_ms, job, epoch, priority, lane
+    FROM delayed WHERE class = ?1 AND at_ms <= ?2 ORDER BY at_ms, job LIMIT ?3";
 /// The earliest time in a class.
 pub(super) const NEXT_DUE: &str =
     "SELECT at_ms FROM delayed WHERE class = ?1 ORDER BY at_ms, job LIMIT 1";
 
 /// The head of a lane, with all that its handlers need.
 pub(super) const HEAD: &str = "
-    SELECT r.job, j.state, j.epoch, j.attempts, j.attempts_total, j.losses, j.max_attempts,
-           j.timeout_seconds, j.artifact_id, j.retry, j.payload
+    SELECT r.job, r.epoch, j.max_attempts, j.timeout_seconds, j.artifact_id, j.retry, j.payload
     FROM ready r CROSS JOIN job j ON j.id = r.job
     WHERE r.priority = ?1 AND r.lane = ?2 ORDER BY r.job LIMIT ?3";
 /// Whether a lane has anything ready.
 pub(super) const ANY_IN_LANE: &str =
     "SELECT EXISTS (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2)";
-/// What earlier attempts left.
+/// What earlier attempts left, of a job that had some.
 pub(super) const LEFT_BEHIND: &str = "
-    SELECT (SELECT data FROM checkpoint WHERE job = ?1),
-           (SELECT previous FROM result WHERE job = ?1)";
-/// Leases a job.
-pub(super) const INSERT_LEASE: &str =
-    "INSERT INTO lease (job, epoch, owner, lane) VALUES (?1, ?2, ?3, ?4)";
-/// The lane of a lease that is in force.
-pub(super) const HELD: &str = "SELECT lane FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
+    SELECT state, attempts, attempts_total, losses,
+           (SELECT data FROM checkpoint WHERE job = ?1),
+           (SELECT previous FROM result WHERE job = ?1)
+    FROM progress WHERE job = ?1 AND epoch = ?2";
+/// Leases the head of a lane up to a job.
+pub(super) const LEASE_UP_TO: &str = "
+    INSERT INTO lease (job, epoch, owner, lane)
+    SELECT job, epoch + 1, ?4, lane FROM ready
+    WHERE priority = ?1 AND lane = ?2 AND job <= ?3 ORDER BY job";
+/// Leases one job.
+pub(super) const LEASE_ONE: &str = "
+    INSERT INTO lease (job, epoch, owner, lane) VALUES (?1, ?2, ?3, ?4)";
+/// Leases from a job on.
+pub(super) const LEASES_FROM: &str =
+    "SELECT job, epoch, owner, lane FROM lease WHERE job >= ?1 ORDER BY job";
+/// Ends all leases from a job to another.
+pub(super) const RELEASE_RUN: &str = "DELETE FROM lease WHERE job BETWEEN ?1 AND ?2";
 /// Ends a lease that is in force.
 pub(super) const RELEASE: &str = "DELETE FROM lease WHERE job = ?1 AND epoch = ?2 AND owner = ?3";
 
-/// Ends a job. The epoch is its lease's, as in all that follow.
+/// Ends a job in its first lease. Fails when anything has come of it before.
+pub(super) const FINISH_FIRST: &str = "
+    INSERT INTO progress (job, state, epoch, attempts, attempts_total, losses, reason, changed_at_ms,
+                          elapsed_ms, lane)
+    VALUES (?1, ?2, 1, 1, 1, 0, ?3, ?4, ?5, ?6)";
+/// Ends a job in a later lease. The epoch is its lease's, as in all that follow.
 pub(super) const FINISH: &str = "
-    UPDATE job SET state = ?3, epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1,
-                   reason = ?4, changed_at_ms = ?5, elapsed = ?6
-    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+    UPDATE progress SET state = ?3, epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1,
+                        reason = ?4, changed_at_ms = ?5, elapsed_ms = ?6
+    WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
 /// Puts a job back after an attempt that failed.
 pub(super) const AGAIN: &str = "
-    UPDATE job SET epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1, reason = ?3,
-                   changed_at_ms = ?4, elapsed = ?5, at_ms = ?6
-    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+    UPDATE progress SET epoch = ?2, attempts = attempts + 1, attempts_total = attempts_total + 1, reason = ?3,
+                        changed_at_ms = ?4, elapsed_ms = ?5, at_ms = ?6
+    WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
 /// Puts a job back under another key.
 pub(super) const DEFER: &str = "
-    UPDATE job SET epoch = ?2, changed_at_ms = ?3, lane = ?4, at_ms = ?5
-    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+    UPDATE progress SET epoch = ?2, changed_at_ms = ?3, lane = ?4, at_ms = ?5
+    WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
 /// Puts a job back as it was.
 pub(super) const HAND_BACK: &str =
-    "UPDATE job SET epoch = ?2 WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+    "UPDATE progress SET epoch = ?2 WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
 /// Takes a job from a dead owner: queued again, or ended. The epoch rises past that of the lease.
 pub(super) const LOSE: &str = "
-    UPDATE job SET state = ?3, epoch = ?2 + 1, losses = losses + 1, reason = ifnull(?4, reason),
-                   changed_at_ms = ?5
-    WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
+    UPDATE progress SET state = ?3, epoch = ?2 + 1, losses = losses + 1, reason = ifnull(?4, reason),
+                        changed_at_ms = ?5
+    WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
 /// Takes a job back from an owner that ended in good order.
 pub(super) const TAKE_BACK: &str =
-    "UPDATE job SET epoch = ?2 + 1 WHERE id = ?1 AND state = 0 AND epoch = ?2 - 1";
-/// Puts a finished job back, with a fresh allowance.
+    "UPDATE progress SET epoch = ?2 + 1 WHERE job = ?1 AND state = 0 AND epoch = ?2 - 1";
+/// Queues a job that is in no place, with a fresh allowance. The epoch is the one it was read with.
 pub(super) const REQUEUE: &str = "
-    UPDATE job SET state = 0, epoch = ?2 + 1, attempts = 0, losses = 0, reason = NULL, changed_at_ms = ?4,
-                   elapsed = 8388608
-    WHERE id = ?1 AND epoch = ?2 AND state = ?3";
+    UPDATE progress SET state = 0, epoch = ?2 + 1, attempts = 0, losses = 0, reason = NULL,
+                        changed_at_ms = ?4, elapsed_ms = NULL, at_ms = ?5, lane = ?6
+    WHERE job = ?1 AND epoch = ?2 AND state = ?3";
 
 /// The particulars of a job that had none.
 pub(super) const INSERT_RESULT: &str =
@@ -155,8 +189,11 @@ pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
 pub(super) const ATTEMPTS: &str = "
     SELECT epoch, outcome, reason, message, started_at_ms, elapsed_ms
     FROM attempt WHERE job = ?1 ORDER BY epoch";
-/// Deletes a finished job that is as it was when it was read.
-pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1 AND epoch = ?2 AND state = ?3";
+/// Deletes what came of a finished job that is as it was when it was read.
+pub(super) const DELETE_PROGRESS: &str =
+    "DELETE FROM progress WHERE job = ?1 AND epoch = ?2 AND state = ?3";
+/// Deletes a job.
+pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1";
 
 /// A lane by its names.
 pub(super) const LANE_BY_NAMES: &str =
@@ -193,25 +230,38 @@ pub(super) const COUNT_LEASES: &str = "SELECT count(*), ifnull(sum(owner = ?1), 
 
 /// A job as people see it.
 pub(super) const VIEW: &str = "
-    SELECT j.id, j.state, j.epoch, j.attempts, j.attempts_total, j.losses, j.reason, j.changed_at_ms,
-           j.elapsed, j.enqueued_at_ms, j.at_ms, j.priority, j.lane, j.max_attempts, j.timeout_seconds,
-           j.artifact_id, j.retry, j.tags, j.payload, l.epoch, r.message, r.detail,
-           EXISTS (SELECT 1 FROM delayed d WHERE d.class = 0 AND d.at_ms = j.at_ms AND d.job = j.id)
-           OR EXISTS (SELECT 1 FROM delayed d WHERE d.class = 1 AND d.at_ms = j.at_ms AND d.job = j.id)
-    FROM job j LEFT JOIN lease l ON l.job = j.id LEFT JOIN result r ON r.job = j.id
+    SELECT j.id, ifnull(p.state, 0), ifnull(p.epoch, 0), ifnull(p.attempts, 0), ifnull(p.attempts_total, 0),
+           ifnull(p.losses, 0), p.reason, ifnull(p.changed_at_ms, j.enqueued_at_ms), p.elapsed_ms,
+           j.enqueued_at_ms, ifnull(p.at_ms, j.at_ms), j.priority, ifnull(p.lane, j.lane), j.max_attempts,
+           j.timeout_seconds, j.artifact_id, j.retry, j.tags, j.payload, l.epoch, r.message, r.detail,
+           EXISTS (SELECT 1 FROM delayed d
+                   WHERE d.class = 0 AND d.at_ms = ifnull(p.at_ms, j.at_ms) AND d.job = j.id)
+           OR EXISTS (SELECT 1 FROM delayed d
+                      WHERE d.class = 1 AND d.at_ms = ifnull(p.at_ms, j.at_ms) AND d.job = j.id)
+    FROM job j
+        LEFT JOIN progress p ON p.job = j.id
+        LEFT JOIN lease l ON l.job = j.id
+        LEFT JOIN result r ON r.job = j.id
     WHERE j.id = ?1";
-/// A stretch of all jobs. The three walks answer with the same columns.
+/// A stretch of all jobs. The four walks answer with the same columns.
 pub(super) const WALK_ALL: &str = "
-    SELECT j.id, j.state, l.job IS NOT NULL, j.reason, j.lane, j.attempts_total, j.changed_at_ms, j.epoch
-    FROM job j LEFT JOIN lease l ON l.job = j.id WHERE j.id > ?1 ORDER BY j.id LIMIT ?2";
+    SELECT j.id, ifnull(p.state, 0), l.job IS NOT NULL, p.reason, ifnull(p.lane, j.lane),
+           ifnull(p.attempts_total, 0), ifnull(p.changed_at_ms, j.enqueued_at_ms), ifnull(p.epoch, 0)
+    FROM job j LEFT JOIN progress p ON p.job = j.id LEFT JOIN lease l ON l.job = j.id
+    WHERE j.id > ?1 ORDER BY j.id LIMIT ?2";
 /// A stretch of the leased ones.
 pub(super) const WALK_LEASED: &str = "
-    SELECT j.id, j.state, 1, j.reason, j.lane, j.attempts_total, j.changed_at_ms, j.epoch
-    FROM lease l CROSS JOIN job j ON j.id = l.job WHERE l.job > ?1 ORDER BY l.job LIMIT ?2";
+    SELECT l.job, ifnull(p.state, 0), 1, p.reason, l.lane,
+           ifnull(p.attempts_total, 0), ifnull(p.changed_at_ms, 0), ifnull(p.epoch, 0)
+    FROM lease l LEFT JOIN progress p ON p.job = l.job WHERE l.job > ?1 ORDER BY l.job LIMIT ?2";
+/// A stretch of those that something came of: the finished ones are among them.
+pub(super) const WALK_BEGUN: &str = "
+    SELECT job, state, 0, reason, lane, attempts_total, changed_at_ms, epoch
+    FROM progress WHERE job > ?1 ORDER BY job LIMIT ?2";
 /// A stretch of the skipped ones or of those in error.
 pub(super) const WALK_FAILED: &str = "
-    SELECT id, state, 0, reason, lane, attempts_total, changed_at_ms, epoch
-    FROM job WHERE state >= 2 AND state = ?3 AND id > ?1 ORDER BY id LIMIT ?2";
+    SELECT job, state, 0, reason, lane, attempts_total, changed_at_ms, epoch
+    FROM progress WHERE state >= 2 AND state = ?3 AND job > ?1 ORDER BY job LIMIT ?2";
 
 /// A new owner.
 pub(super) const INSERT_OWNER: &str =

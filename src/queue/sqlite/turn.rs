@@ -1,6 +1,6 @@
 //! A dispatcher's turn: settle, make due, lease, in one transaction.
 
-use super::batch::{Batch, Class};
+use super::batch::{Batch, Class, Spot};
 use super::fault::Worked;
 use super::row;
 use super::sql;
@@ -50,19 +50,28 @@ fn is_registered(batch: &Batch<'_>, owner: &Owner) -> Worked<bool> {
 
 /// Makes jobs ready whose time has come. Returns whether some are left over.
 fn make_due(batch: &mut Batch<'_>, class: Class, now: WallMs) -> Worked<bool> {
-    let due: Vec<(i64, JobRow, i64, LaneId)> = {
-        let mut statement = batch.conn.prepare_cached(sql::DUE)?;
-        let rows = statement.query_map((class.code(), now.0, MAX_DUE + 1), |row| {
-            Ok((row.get(0)?, JobRow(row.get(1)?), row.get(2)?, LaneId(row.get(3)?)))
-        })?;
-        rows.collect::<Result<_, _>>()?
-    };
+    let due = due(batch, class, now)?;
     let taken = due.len().min(MAX_DUE);
-    let Some((at, last, ..)) = due[..taken].last().copied() else { return Ok(false) };
-    let gone = batch.run(sql::DELETE_DELAYED_UP_TO, (class.code(), at, last.0))?;
-    batch.changed_one(usize::from(gone == taken), last)?;
-    for (_, job, priority, lane) in &due[..taken] {
-        batch.make_ready(row::priority(*priority)?, *lane, *job);
-    }
+    let Some((at, last)) = due[..taken].last().copied() else { return Ok(false) };
+    let gone = batch.run(sql::DELETE_DELAYED_UP_TO, (class.code(), at, last.job.0))?;
+    batch.changed_one(usize::from(gone == taken), last.job)?;
+    due[..taken].iter().for_each(|(_, spot)| batch.make_ready(*spot));
     Ok(due.len() > taken)
+}
+
+/// The first of those whose time has come, and one more than may be taken.
+fn due(batch: &Batch<'_>, class: Class, now: WallMs) -> Worked<Vec<(i64, Spot)>> {
+    let mut statement = batch.conn.prepare_cached(sql::DUE)?;
+    let mut rows = statement.query((class.code(), now.0, MAX_DUE + 1))?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let spot = Spot {
+            priority: row::priority(row.get(3)?)?,
+            lane: LaneId(row.get(4)?),
+            job: JobRow(row.get(1)?),
+            epoch: row.get(2)?,
+        };
+        due.push((row.get(0)?, spot));
+    }
+    Ok(due)
 }

@@ -5,12 +5,13 @@
 
 use super::SqliteStore;
 use super::batch::Batch;
-use super::fault::Worked;
+use super::fault::{Fault, Worked};
 use super::insert::clear_result;
 use super::row::{self, IdHash};
+use super::seen;
 use super::sql;
-use super::view::{self, MAX_WALKED, Walked};
-use crate::job::{Event, JobRow, Reason, State, WallMs};
+use super::view::{self, MAX_WALKED, Walk, Walked};
+use crate::job::{ArtifactId, Epoch, Event, JobRow, Reason, State, WallMs};
 use crate::queue::store::{RetryFilter, StoreError};
 
 impl SqliteStore {
@@ -33,7 +34,7 @@ impl SqliteStore {
                 && filter.max_attempts.is_none_or(|most| job.attempts_total < most)
                 && lanes.as_ref().is_none_or(|lanes| lanes.contains(&job.lane))
         };
-        self.change_found(Some(state), limit, is_taken, |batch, job| {
+        self.change_found(Walk::Failed(state), limit, is_taken, |batch, job| {
             if dry_run { Ok(true) } else { requeue(batch, job, now) }
         })
     }
@@ -46,14 +47,14 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<u64, StoreError> {
         let is_old = |job: &Walked| job.state.is_finished() && job.changed_at_ms < before.0;
-        self.change_found(None, limit, is_old, |batch, job| delete(batch, job, forget))
+        self.change_found(Walk::Begun, limit, is_old, |batch, job| delete(batch, job, forget))
     }
 
     /// Finds up to `limit` jobs, lowest row first, and changes them in one transaction. When others were faster with
     /// some of them, looks on for as many more.
     fn change_found(
         &mut self,
-        state: Option<State>,
+        walk: Walk,
         limit: usize,
         matches: impl Fn(&Walked) -> bool,
         mut change: impl FnMut(&mut Batch<'_>, &Walked) -> Worked<bool>,
@@ -64,7 +65,7 @@ impl SqliteStore {
         while !at_end && changed < limit {
             let mut found = Vec::new();
             while !at_end && found.len() < limit - changed {
-                let walked = self.read(|conn, _| view::walk(conn, state, after))?;
+                let walked = self.read(|conn, _| view::walk(conn, walk, after))?;
                 at_end = walked.len() < MAX_WALKED;
                 for job in walked {
                     if found.len() == limit - changed {
@@ -94,31 +95,26 @@ impl SqliteStore {
 /// Queues a finished job again, if it is as it was found.
 fn requeue(batch: &mut Batch<'_>, job: &Walked, now: WallMs) -> Worked<bool> {
     job.state.next(Event::Requeue)?;
-    if batch.run(sql::REQUEUE, (job.job.0, job.epoch, job.state.code(), now.0))? == 0 {
+    let past = batch.past(job.job)?;
+    let values = (job.job.0, job.epoch, job.state.code(), now.0, past.at, job.lane.0);
+    if batch.run(sql::REQUEUE, values)? == 0 {
         return Ok(false);
     }
-    let past = batch.past(job.job)?;
-    clear_result(batch, &super::batch::Past { state: job.state, ..past })?;
+    clear_result(batch, &past)?;
     batch.tally.finished(job.lane, job.state, job.reason, -1);
     batch.tally.queued(job.lane, 1);
-    batch.make_ready(past.priority, past.lane, past.job);
+    batch.make_ready(past.spot(Epoch(job.epoch).next()));
     Ok(true)
 }
 
 /// Deletes a finished job and all that is known of it, if it is as it was found.
 fn delete(batch: &mut Batch<'_>, job: &Walked, forget: bool) -> Worked<bool> {
-    let id = {
-        let mut statement = batch.conn.prepare_cached(sql::ARTIFACT_ID)?;
-        let mut rows = statement.query([job.job.0])?;
-        let Some(row) = rows.next()? else { return Ok(false) };
-        row::artifact_id(row::text(row, 0)?.unwrap_or_default())?
-    };
-    if batch.run(sql::DELETE_JOB, (job.job.0, job.epoch, job.state.code()))? == 0 {
+    if batch.run(sql::DELETE_PROGRESS, (job.job.0, job.epoch, job.state.code()))? == 0 {
         return Ok(false);
     }
-    let hash = IdHash::of(&id);
-    let forgotten = batch.run(sql::DELETE_SEEN, (hash.seen(), job.job.0))?;
-    batch.changed_one(forgotten, job.job)?;
+    let hash = IdHash::of(&artifact_id(batch, job.job)?);
+    seen::forget(batch, hash, job.job)?;
+    batch.changed_one(batch.run(sql::DELETE_JOB, [job.job.0])?, job.job)?;
     for sql in [sql::DELETE_RESULT, sql::DELETE_ATTEMPTS, sql::DELETE_CHECKPOINT] {
         batch.run(sql, [job.job.0])?;
     }
@@ -127,4 +123,13 @@ fn delete(batch: &mut Batch<'_>, job: &Walked, forget: bool) -> Worked<bool> {
     }
     batch.tally.finished(job.lane, job.state, job.reason, -1);
     Ok(true)
+}
+
+fn artifact_id(batch: &Batch<'_>, job: JobRow) -> Worked<ArtifactId> {
+    let mut statement = batch.conn.prepare_cached(sql::ARTIFACT_ID)?;
+    let mut rows = statement.query([job.0])?;
+    match rows.next()? {
+        Some(row) => row::artifact_id(row::text(row, 0)?.unwrap_or_default()),
+        None => Err(Fault::Corrupt(format!("job {} is missing", job.0))),
+    }
 }

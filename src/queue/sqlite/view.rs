@@ -32,17 +32,42 @@ pub(super) struct Walked {
     pub(super) epoch: i64,
 }
 
-/// The next jobs after a row that may be in `state`, by row; fewer than [`MAX_WALKED`] when there are no more.
-pub(super) fn walk(conn: &Connection, state: Option<State>, after: JobRow) -> Worked<Vec<Walked>> {
-    let failed = state.filter(|state| matches!(state, State::Skipped | State::Error));
-    let mut statement = conn.prepare_cached(match state {
-        Some(State::InProgress) => sql::WALK_LEASED,
-        Some(State::Skipped | State::Error) => sql::WALK_FAILED,
-        _ => sql::WALK_ALL,
+/// Which jobs a walk passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// Every one.
+    All,
+    /// The leased ones.
+    Leased,
+    /// Those that something came of; the finished ones are among them.
+    Begun,
+    /// The skipped ones, or those in error.
+    Failed(State),
+}
+
+impl Walk {
+    /// The shortest walk that passes all jobs in that state.
+    fn past(state: Option<State>) -> Walk {
+        match state {
+            None | Some(State::Queued) => Walk::All,
+            Some(State::InProgress) => Walk::Leased,
+            Some(State::Done) => Walk::Begun,
+            Some(state @ (State::Skipped | State::Error)) => Walk::Failed(state),
+        }
+    }
+}
+
+/// The next jobs of a walk after a row, by row; fewer than [`MAX_WALKED`] when there are no more.
+pub(super) fn walk(conn: &Connection, walk: Walk, after: JobRow) -> Worked<Vec<Walked>> {
+    let mut statement = conn.prepare_cached(match walk {
+        Walk::All => sql::WALK_ALL,
+        Walk::Leased => sql::WALK_LEASED,
+        Walk::Begun => sql::WALK_BEGUN,
+        Walk::Failed(_) => sql::WALK_FAILED,
     })?;
-    let mut rows = match failed {
-        Some(state) => statement.query((after.0, MAX_WALKED, state.code()))?,
-        None => statement.query((after.0, MAX_WALKED))?,
+    let mut rows = match walk {
+        Walk::Failed(state) => statement.query((after.0, MAX_WALKED, state.code()))?,
+        _ => statement.query((after.0, MAX_WALKED))?,
     };
     let mut walked = Vec::new();
     while let Some(row) = rows.next()? {
@@ -77,7 +102,7 @@ pub(super) fn list(
     limit: usize,
 ) -> Worked<Page> {
     let hosts = lanes_of(conn, filter.host.as_deref())?;
-    let walked = walk(conn, filter.state, after.unwrap_or(JobRow(0)))?;
+    let walked = walk(conn, Walk::past(filter.state), after.unwrap_or(JobRow(0)))?;
     let matches = |job: &&Walked| {
         filter.state.is_none_or(|state| job.state == state)
             && (filter.reason.is_none() || filter.reason == job.reason)

@@ -31,7 +31,7 @@ fn an_owner_lives_as_long_as_the_last_handle_of_its_process() {
     assert_eq!(recover(&mut observer, 0), Recovered::default());
     drop(fork);
     let found = recover(&mut observer, 0);
-    assert_eq!(found.owners, [owner.id.clone()]);
+    assert_eq!(found.owners, std::slice::from_ref(&owner.id));
     assert!(!directory(&owner).exists());
 }
 

@@ -18,7 +18,11 @@ fn no_hot_statement_scans_or_sorts() {
     let place = Place::new();
     let store = place.open();
     for statement in [
+        sql::CLAIM,
         sql::SEEN,
+        sql::COPY_SLICE,
+        sql::DELETE_SLICE,
+        sql::BEGIN_PROGRESS,
         sql::ARTIFACT_ID,
         sql::PRUNED,
         sql::PAST,
@@ -31,7 +35,9 @@ fn no_hot_statement_scans_or_sorts() {
         sql::HEAD,
         sql::ANY_IN_LANE,
         sql::LEFT_BEHIND,
-        sql::HELD,
+        sql::LEASE_UP_TO,
+        sql::LEASES_FROM,
+        sql::RELEASE_RUN,
         sql::RELEASE,
         sql::FINISH,
         sql::AGAIN,
@@ -50,6 +56,7 @@ fn no_hot_statement_scans_or_sorts() {
         sql::VIEW,
         sql::WALK_ALL,
         sql::WALK_LEASED,
+        sql::WALK_BEGUN,
         sql::WALK_FAILED,
     ] {
         let plan = plan(&store.conn, statement);
@@ -65,11 +72,11 @@ fn each_walk_uses_its_index() {
     for (statement, index) in [
         (sql::HEAD, "r USING PRIMARY KEY (priority=? AND lane=?)"),
         (sql::NEXT_LANE, "ready USING PRIMARY KEY (priority=? AND lane>?)"),
-        (sql::DUE, "d USING PRIMARY KEY (class=? AND at_ms<?)"),
+        (sql::DUE, "delayed USING PRIMARY KEY (class=? AND at_ms<?)"),
         (sql::DELETE_DELAYED_UP_TO, "delayed USING PRIMARY KEY (class=? AND (at_ms,job)<(?,?))"),
         (sql::DELETE_READY_UP_TO, "ready USING PRIMARY KEY (priority=? AND lane=? AND job<?)"),
-        (sql::WALK_FAILED, "job USING INDEX job_failed (state=? AND rowid>?)"),
-        (sql::SEEN, "seen USING PRIMARY KEY (hash=?)"),
+        (sql::WALK_FAILED, "progress USING INDEX progress_failed (state=? AND rowid>?)"),
+        (sql::SEEN, "seen USING INTEGER PRIMARY KEY (rowid=?)"),
     ] {
         let plan = plan(&store.conn, statement);
         assert!(plan.contains(index), "{statement}\n{plan}");

@@ -1,9 +1,9 @@
 //! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
 
-use super::{NOW, Place, insert, settlement, specs, turn};
+use super::{NOW, Place, insert, options, settlement, specs, turn};
 use crate::job::{ErrorReason, JobSpec, Outcome};
 use crate::queue::sqlite::row::IdHash;
-use crate::queue::sqlite::{SqliteStore, sql};
+use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql};
 use crate::queue::store::{Filter, Inserted, OnDuplicate, Store};
 
 fn pages(store: &SqliteStore) -> i64 {
@@ -21,18 +21,51 @@ fn ids_whose_hashes_collide_are_different_jobs() {
     let mut store = place.open();
     let [one, two, new] = ["one", "two", "new"].map(|id| JobSpec::new(id, "noop").unwrap());
     store.insert(&[one.clone(), two.clone()], OnDuplicate::Skip, NOW).unwrap();
-    // As if `new` had the hash of `one`, and `two` that of `new`.
+    // As if all three had one hash: `new` is not there yet, and finds the row of `one` in its place.
     let hash = |spec: &JobSpec| IdHash::of(&spec.artifact_id).seen();
-    store.conn.execute(sql::INSERT_SEEN, (hash(&new), 1)).unwrap();
-    store.conn.execute(sql::INSERT_SEEN, (hash(&new), 2)).unwrap();
-    let again = [one.clone(), new.clone(), two, new.clone()];
+    assert_eq!(store.conn.execute(sql::CLAIM, (hash(&new), 1)).unwrap(), 1);
+    store.conn.execute("UPDATE seen_lately SET job = 1 WHERE hash = ?1", [hash(&two)]).unwrap();
+    store.conn.execute(sql::CLAIM_TOO, (hash(&two), 2)).unwrap();
+    let again = [one.clone(), new.clone(), two.clone(), new.clone()];
     assert_eq!(
         store.insert(&again, OnDuplicate::Skip, NOW).unwrap(),
         [Inserted::Duplicate, Inserted::New, Inserted::Duplicate, Inserted::Duplicate]
     );
-    let (view, _) = store.show(&new.artifact_id).unwrap().unwrap();
-    assert_eq!((view.row.0, view.artifact_id), (3, new.artifact_id));
-    assert_eq!(store.show(&one.artifact_id).unwrap().unwrap().0.row.0, 1);
+    let row = |store: &mut SqliteStore, spec: &JobSpec| {
+        store.show(&spec.artifact_id).unwrap().map(|(view, _)| (view.row.0, view.artifact_id))
+    };
+    assert_eq!(row(&mut store, &one), Some((1, one.artifact_id.clone())));
+    assert_eq!(row(&mut store, &two), Some((2, two.artifact_id.clone())));
+    assert_eq!(row(&mut store, &new), Some((4, new.artifact_id.clone())));
+
+    let owner = store.register(NOW).unwrap();
+    let leased = turn(&mut store, &owner, &[], 3).leased;
+    let settle: Vec<_> = leased.iter().map(|job| settlement(job, Outcome::done())).collect();
+    turn(&mut store, &owner, &settle, 0);
+    assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 3);
+    assert_eq!(rows(&store, "seen_too"), 0);
+}
+
+/// The hashes move from table to table under it.
+#[test]
+fn every_id_is_found_again_however_many_came_after_it() {
+    let place = Place::new();
+    let mut store = place.open();
+    let count = usize::try_from(seen::MAX_LATELY).unwrap() + 40_000;
+    let all = specs(count);
+    let fast = OpenOptions { durability: Durability::Normal, ..options() };
+    for part in all.chunks(40_000) {
+        SqliteStore::open(&place.path(), &fast)
+            .unwrap()
+            .insert(part, OnDuplicate::Skip, NOW)
+            .unwrap();
+    }
+    assert!(rows(&store, "seen") > 0, "some have moved");
+    assert!(rows(&store, "seen_lately") <= seen::MAX_LATELY);
+    assert_eq!(rows(&store, "seen") + rows(&store, "seen_lately"), rows(&store, "job"));
+    let again = store.insert(&all, OnDuplicate::Skip, NOW).unwrap();
+    assert!(again.iter().all(|answer| *answer == Inserted::Duplicate));
+    assert_eq!(store.counts().unwrap().queued, count as u64);
 }
 
 #[test]
@@ -46,8 +79,9 @@ fn rows_follow_the_order_of_the_input_whatever_their_hashes() {
     assert_eq!(ids, given);
 }
 
+/// What settling writes must not depend on how long the line was that the job came as.
 #[test]
-fn draining_does_not_make_the_database_grow() {
+fn draining_leaves_the_job_rows_alone_and_adds_forty_bytes_each_at_most() {
     let place = Place::new();
     let mut store = place.open();
     let payload = format!("{{\"x\":\"{}\"}}", "y".repeat(140));
@@ -56,6 +90,12 @@ fn draining_does_not_make_the_database_grow() {
     store.insert(&specs, OnDuplicate::Skip, NOW).unwrap();
     let owner = store.register(NOW).unwrap();
     let full = pages(&store);
+    store
+        .conn
+        .execute_batch(
+            "CREATE TEMP TRIGGER unwritten UPDATE ON job BEGIN SELECT raise(ABORT, 'written'); END",
+        )
+        .unwrap();
     let mut settle = Vec::new();
     loop {
         let report = turn(&mut store, &owner, &settle, 512);
@@ -65,10 +105,22 @@ fn draining_does_not_make_the_database_grow() {
         }
     }
     assert_eq!(store.counts().unwrap().done, 20_000);
-    assert!(pages(&store) <= full + 4, "{} pages became {}", full, pages(&store));
+    assert!((pages(&store) - full) * 4_096 <= 20_000 * 40, "{full} pages became {}", pages(&store));
     for table in ["ready", "delayed", "lease", "result", "attempt", "checkpoint"] {
         assert_eq!(rows(&store, table), 0, "{table}");
     }
+}
+
+#[test]
+fn a_queued_job_takes_at_most_330_bytes() {
+    let place = Place::new();
+    let mut store = place.open();
+    let payload = format!("{{\"x\":\"{}\"}}", "y".repeat(142));
+    let spec = |n| JobSpec::new(&format!("doi:10.1234/{n:08}"), "noop").unwrap();
+    let specs: Vec<_> = (0..20_000).map(|n| spec(n).with_payload(payload.clone())).collect();
+    store.insert(&specs, OnDuplicate::Skip, NOW).unwrap();
+    let bytes = pages(&store) * 4_096 / 20_000;
+    assert!(bytes <= 330, "{bytes}");
 }
 
 #[test]
@@ -81,7 +133,17 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
     let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
     turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
-    for table in ["job", "seen", "result", "attempt", "checkpoint", "pruned", "tally"] {
+    for table in [
+        "job",
+        "progress",
+        "seen",
+        "seen_lately",
+        "result",
+        "attempt",
+        "checkpoint",
+        "pruned",
+        "tally",
+    ] {
         assert_eq!(rows(&store, table), 0, "{table}");
     }
 }
