@@ -4,7 +4,7 @@ mod command;
 mod random;
 mod world;
 
-use orch::queue::conformance::Subject;
+use orch::queue::conformance::{self, Subject};
 use orch::queue::memory::MemoryStore;
 use orch::queue::sqlite::{Durability, OpenOptions, SqliteStore};
 use orch::queue::store::{Owner, Store};
@@ -47,6 +47,13 @@ impl Subject for Sqlite {
         // Its lock goes with the last descriptor, as the kernel would have it.
         drop(store);
     }
+}
+
+#[test]
+fn run_all_runs_every_check_and_says_which() {
+    let mut started = Vec::new();
+    conformance::run_all(Memory::default, |name| started.push(name.to_owned()));
+    assert!(started.iter().eq(conformance::ALL.iter().map(|(name, _)| name)));
 }
 
 mod memory {

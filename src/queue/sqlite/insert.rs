@@ -16,9 +16,11 @@ use rusqlite::{Connection, Statement};
 use super::batch::{Batch, Class, Past, Spot};
 use super::fault::Worked;
 use super::row::{self, IdHash};
-use super::sql;
+use super::{seen, sql};
 use crate::job::{ArtifactId, Epoch, Event, JobRow, JobSpec, State, WallMs};
 use crate::queue::store::{Inserted, OnDuplicate};
+
+const NEXT_JOB: &str = "next_job";
 
 /// See [`crate::queue::store::Store::insert`].
 pub(super) fn insert(
@@ -28,83 +30,54 @@ pub(super) fn insert(
     now: WallMs,
 ) -> Worked<Vec<Inserted>> {
     let hashes: Vec<IdHash> = specs.iter().map(|spec| IdHash::of(&spec.artifact_id)).collect();
-    let first_row = batch.number(sql::NEXT_JOB, ())?.unwrap_or(1);
-    let any_pruned = batch.number(sql::ANY_PRUNED, ())? == Some(1);
-    let pruned: Vec<bool> = match any_pruned {
-        true => hashes.iter().map(|hash| is_pruned(batch, *hash)).collect::<Worked<_>>()?,
-        false => vec![false; hashes.len()],
-    };
-    let claimed = claim(batch, &hashes, &pruned, first_row)?;
+    let first_row = seen::counter(batch, NEXT_JOB)?;
+    // A pruned id must not come back, so it claims nothing.
+    let wanted = unpruned(batch, &hashes)?;
+    let claimed = seen::claim(batch, &wanted, first_row)?;
     let mut statement = batch.conn.prepare_cached(sql::INSERT_JOB)?;
     let mut answers = Vec::with_capacity(specs.len());
+    let mut next_row = first_row;
     // A row is spent on a duplicate too: rows need only grow.
-    for (at, row) in (0..specs.len()).zip(first_row..) {
-        let (spec, hash, job) = (&specs[at], hashes[at].seen(), JobRow(row));
+    for (at, job) in (0..specs.len()).zip((first_row..).map(JobRow)) {
+        let (spec, hash) = (&specs[at], hashes[at]);
         let there = match claimed[at] {
             true => None,
-            false => find(batch.conn, &spec.artifact_id, hash)?,
+            false => seen::find(batch.conn, &spec.artifact_id, hash)?,
         };
         answers.push(match there {
             Some(there) => duplicate(batch, there, spec, on_duplicate, now)?,
-            None if pruned[at] => Inserted::Pruned,
+            None if wanted[at].is_none() => Inserted::Pruned,
             None => {
                 if !claimed[at] {
-                    batch.run(sql::CLAIM_TOO, (hash, job.0))?;
+                    seen::claim_too(batch, hash, job)?;
                 }
                 insert_job(batch, &mut statement, job, spec, now)?;
+                next_row = job.0 + 1;
                 Inserted::New
             }
         });
     }
-    if let Some(last) = answers.iter().rposition(|answer| *answer == Inserted::New) {
-        batch.run(sql::SET_NEXT_JOB, (first_row, last))?;
+    if next_row > first_row {
+        seen::set_counter(batch, NEXT_JOB, next_row)?;
     }
     Ok(answers)
 }
 
 /// The row with that id, or `None`.
 pub(super) fn lookup(conn: &Connection, id: &ArtifactId) -> Worked<Option<JobRow>> {
-    find(conn, id, IdHash::of(id).seen())
+    seen::find(conn, id, IdHash::of(id))
 }
 
-fn is_pruned(batch: &Batch<'_>, hash: IdHash) -> Worked<bool> {
-    Ok(batch.number(sql::PRUNED, [hash.0])? == Some(1))
-}
-
-/// Gives each hash that no row has to the row of the first spec that has it. Returns which specs got theirs.
-fn claim(
-    batch: &Batch<'_>,
-    hashes: &[IdHash],
-    pruned: &[bool],
-    first_row: i64,
-) -> Worked<Vec<bool>> {
-    let rows = hashes.iter().zip(first_row..).map(|(hash, row)| (hash.seen(), row));
-    let mut sorted: Vec<(i64, i64)> = rows.collect();
-    sorted.sort_unstable();
-    let mut claimed = vec![false; hashes.len()];
-    let mut statement = batch.conn.prepare_cached(sql::CLAIM)?;
-    for (hash, row) in sorted {
-        let at = usize::try_from(row - first_row).unwrap_or(usize::MAX);
-        claimed[at] = !pruned[at] && statement.execute((hash, row))? == 1;
+/// The hashes, `None` in place of those that were pruned.
+fn unpruned(batch: &Batch<'_>, hashes: &[IdHash]) -> Worked<Vec<Option<IdHash>>> {
+    if batch.number(sql::ANY_PRUNED, ())? == Some(0) {
+        return Ok(hashes.iter().copied().map(Some).collect());
     }
-    Ok(claimed)
-}
-
-/// The row of that hash whose id this is, letter for letter.
-fn find(conn: &Connection, id: &ArtifactId, hash: i64) -> Worked<Option<JobRow>> {
-    let mut seen = conn.prepare_cached(sql::SEEN)?;
-    let mut candidates = seen.query([hash])?;
-    let mut text = conn.prepare_cached(sql::ARTIFACT_ID)?;
-    while let Some(candidate) = candidates.next()? {
-        let job: i64 = candidate.get(0)?;
-        let mut answer = text.query([job])?;
-        if let Some(row) = answer.next()?
-            && row::text(row, 0)? == Some(id.as_str())
-        {
-            return Ok(Some(JobRow(job)));
-        }
-    }
-    Ok(None)
+    let unless_pruned = |hash: &IdHash| {
+        let is_pruned = batch.number(sql::PRUNED, [hash.0])? == Some(1);
+        Ok(Some(*hash).filter(|_| !is_pruned))
+    };
+    hashes.iter().map(unless_pruned).collect()
 }
 
 fn insert_job(

@@ -23,6 +23,7 @@ mod open;
 mod owner;
 mod recover;
 mod row;
+mod seen;
 mod settle;
 mod sql;
 mod tally;

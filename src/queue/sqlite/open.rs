@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use refinery::{Migration, Runner};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
 
@@ -203,6 +204,8 @@ fn connect(path: &Path, options: &OpenOptions) -> Result<Connection, StoreError>
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(options.busy_timeout)?;
         conn.set_prepared_statement_cache_capacity(128);
+        // Without it, a statement with a bound LIMIT is compiled anew whenever the limit is bound.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(conn)
     };
     connect().map_err(|error| Fault::from(error).at(path))

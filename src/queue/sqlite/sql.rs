@@ -2,11 +2,10 @@
 //!
 //! Only text: no statement is put together at run time, so the query plans that the tests look at are those in use.
 
-/// Takes the next job row.
-pub(super) const NEXT_JOB: &str = "SELECT next FROM counter WHERE name = 'job'";
-/// Spends the rows from the next one on, and so many more.
-pub(super) const SET_NEXT_JOB: &str =
-    "UPDATE counter SET next = ?1 + ?2 + 1 WHERE name = 'job' AND next = ?1";
+/// A count of the store's own.
+pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
+/// Sets it.
+pub(super) const SET_COUNTER: &str = "UPDATE counter SET value = ?2 WHERE name = ?1";
 
 /// A new job.
 pub(super) const INSERT_JOB: &str = "
@@ -19,16 +18,27 @@ pub(super) const REPLACE_JOB: &str = "
                    tags = ?8, payload = ?9
     WHERE id = ?1";
 /// Gives a hash to a new row, unless another has it.
-pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen (hash, job) VALUES (?1, ?2)";
+pub(super) const CLAIM: &str = "
+    INSERT OR IGNORE INTO seen_lately (hash, job)
+    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1)";
 /// Gives a hash to a new row as well.
 pub(super) const CLAIM_TOO: &str = "INSERT INTO seen_too (hash, job) VALUES (?1, ?2)";
 /// The rows that may have an id.
 pub(super) const SEEN: &str = "
-    SELECT job FROM seen WHERE hash = ?1 UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
-/// Forgets which row has a hash.
-pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
-/// Forgets it of a row that is not the only one.
-pub(super) const DELETE_SEEN_TOO: &str = "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2";
+    SELECT job FROM seen_lately WHERE hash = ?1
+    UNION ALL SELECT job FROM seen WHERE hash = ?1
+    UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
+/// Takes the hash away from a row.
+pub(super) const DELETE_SEEN: [&str; 3] = [
+    "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2",
+    "DELETE FROM seen WHERE hash = ?1 AND job = ?2",
+    "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2",
+];
+/// Copies a slice of the hashes seen lately to where the others are.
+pub(super) const COPY_SLICE: &str = "
+    INSERT INTO seen (hash, job) SELECT hash, job FROM seen_lately WHERE hash BETWEEN ?1 AND ?2 ORDER BY hash";
+/// Deletes the slice copied.
+pub(super) const DELETE_SLICE: &str = "DELETE FROM seen_lately WHERE hash BETWEEN ?1 AND ?2";
 /// The id of a row.
 pub(super) const ARTIFACT_ID: &str = "SELECT artifact_id FROM job WHERE id = ?1";
 /// Whether any id was ever pruned.

@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::fault::{Fault, Worked};
 use super::insert::clear_result;
 use super::row::{self, IdHash};
+use super::seen;
 use super::sql;
 use super::view::{self, MAX_WALKED, Walk, Walked};
 use crate::job::{ArtifactId, Epoch, Event, JobRow, Reason, State, WallMs};
@@ -112,10 +113,7 @@ fn delete(batch: &mut Batch<'_>, job: &Walked, forget: bool) -> Worked<bool> {
         return Ok(false);
     }
     let hash = IdHash::of(&artifact_id(batch, job.job)?);
-    let key = (hash.seen(), job.job.0);
-    let mut gone = batch.run(sql::DELETE_SEEN, key)?;
-    gone += batch.run(sql::DELETE_SEEN_TOO, key)?;
-    batch.changed_one(gone, job.job)?;
+    seen::forget(batch, hash, job.job)?;
     batch.changed_one(batch.run(sql::DELETE_JOB, [job.job.0])?, job.job)?;
     for sql in [sql::DELETE_RESULT, sql::DELETE_ATTEMPTS, sql::DELETE_CHECKPOINT] {
         batch.run(sql, [job.job.0])?;

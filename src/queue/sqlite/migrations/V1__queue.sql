@@ -14,7 +14,7 @@ CREATE TABLE lane (
 ) STRICT;
 
 CREATE TABLE job (
-    id              INTEGER PRIMARY KEY,  -- from counter 'job': never used again
+    id              INTEGER PRIMARY KEY,  -- from counter 'next_job': never used again
     enqueued_at_ms  INTEGER NOT NULL,
     at_ms           INTEGER,              -- its key in `delayed`, if it came with a run_at that lay ahead
     priority        INTEGER NOT NULL,
@@ -45,15 +45,21 @@ CREATE TABLE progress (
 -- What `list --state error` and `retry-failed` walk. Done jobs are the many, and are not in it.
 CREATE INDEX progress_failed ON progress (state) WHERE state >= 2;
 
--- Which row has an id: by 48 bits of its hash. A table and not an index of `job`, so that a batch is written in the
--- order of the hashes, whatever the order of the rows: a page is then fetched once for all of the batch that falls
--- into it. Whoever looks an id up compares the text in the job row.
+-- Which row has an id, by 48 bits of its hash; whoever looks an id up compares the text in the job row. Hashes come in no
+-- order, so a batch of new ones would touch as many pages of a large table as it has hashes, and rewrite them all. They
+-- are gathered in the small table, therefore, and move to the large one in slices of neighbours (see seen.rs).
+
+CREATE TABLE seen_lately (
+    hash INTEGER PRIMARY KEY,
+    job  INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE seen (
     hash INTEGER PRIMARY KEY,
     job  INTEGER NOT NULL
 ) STRICT;
 
--- Further rows of a hash that `seen` gives to another id.
+-- Further rows of a hash that is another id's already.
 CREATE TABLE seen_too (
     hash INTEGER NOT NULL,
     job  INTEGER NOT NULL,
@@ -132,9 +138,10 @@ CREATE TABLE tally (
     PRIMARY KEY (dimension, key)
 ) STRICT, WITHOUT ROWID;
 
+-- What this store counts for itself.
 CREATE TABLE counter (
-    name TEXT PRIMARY KEY,
-    next INTEGER NOT NULL
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO counter VALUES ('job', 1);
+INSERT INTO counter VALUES ('next_job', 1), ('seen_lately', 0), ('next_slice', 0);

@@ -166,7 +166,7 @@ fn a_queue_that_stays_locked_is_said_to_be_busy() {
                 other.insert(&specs(1), OnDuplicate::Skip, NOW),
                 Err(StoreError::Busy { .. })
             ));
-            batch.run(super::super::sql::SET_NEXT_JOB, (1, 0))
+            batch.run(super::super::sql::SET_COUNTER, ("next_job", 1))
         })
         .unwrap();
     insert(&mut other, 1);

@@ -1,9 +1,9 @@
 //! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
 
-use super::{NOW, Place, insert, settlement, specs, turn};
+use super::{NOW, Place, insert, options, settlement, specs, turn};
 use crate::job::{ErrorReason, JobSpec, Outcome};
 use crate::queue::sqlite::row::IdHash;
-use crate::queue::sqlite::{SqliteStore, sql};
+use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql};
 use crate::queue::store::{Filter, Inserted, OnDuplicate, Store};
 
 fn pages(store: &SqliteStore) -> i64 {
@@ -21,11 +21,10 @@ fn ids_whose_hashes_collide_are_different_jobs() {
     let mut store = place.open();
     let [one, two, new] = ["one", "two", "new"].map(|id| JobSpec::new(id, "noop").unwrap());
     store.insert(&[one.clone(), two.clone()], OnDuplicate::Skip, NOW).unwrap();
-    // As if `new` and `two` had the hash of one row, and that the row of `one`.
+    // As if all three had one hash: `new` is not there yet, and finds the row of `one` in its place.
     let hash = |spec: &JobSpec| IdHash::of(&spec.artifact_id).seen();
     assert_eq!(store.conn.execute(sql::CLAIM, (hash(&new), 1)).unwrap(), 1);
-    store.conn.execute(sql::DELETE_SEEN, (hash(&two), 2)).unwrap();
-    store.conn.execute(sql::CLAIM, (hash(&two), 1)).unwrap();
+    store.conn.execute("UPDATE seen_lately SET job = 1 WHERE hash = ?1", [hash(&two)]).unwrap();
     store.conn.execute(sql::CLAIM_TOO, (hash(&two), 2)).unwrap();
     let again = [one.clone(), new.clone(), two.clone(), new.clone()];
     assert_eq!(
@@ -43,10 +42,30 @@ fn ids_whose_hashes_collide_are_different_jobs() {
     let leased = turn(&mut store, &owner, &[], 3).leased;
     let settle: Vec<_> = leased.iter().map(|job| settlement(job, Outcome::done())).collect();
     turn(&mut store, &owner, &settle, 0);
-    store.conn.execute(sql::DELETE_SEEN, (hash(&new), 1)).unwrap();
-    store.conn.execute(sql::DELETE_SEEN, (hash(&two), 1)).unwrap();
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 3);
-    assert_eq!(rows(&store, "seen") + rows(&store, "seen_too"), 0);
+    assert_eq!(rows(&store, "seen_too"), 0);
+}
+
+/// The hashes move from table to table under it.
+#[test]
+fn every_id_is_found_again_however_many_came_after_it() {
+    let place = Place::new();
+    let mut store = place.open();
+    let count = usize::try_from(seen::MAX_LATELY).unwrap() + 40_000;
+    let all = specs(count);
+    let fast = OpenOptions { durability: Durability::Normal, ..options() };
+    for part in all.chunks(40_000) {
+        SqliteStore::open(&place.path(), &fast)
+            .unwrap()
+            .insert(part, OnDuplicate::Skip, NOW)
+            .unwrap();
+    }
+    assert!(rows(&store, "seen") > 0, "some have moved");
+    assert!(rows(&store, "seen_lately") <= seen::MAX_LATELY);
+    assert_eq!(rows(&store, "seen") + rows(&store, "seen_lately"), rows(&store, "job"));
+    let again = store.insert(&all, OnDuplicate::Skip, NOW).unwrap();
+    assert!(again.iter().all(|answer| *answer == Inserted::Duplicate));
+    assert_eq!(store.counts().unwrap().queued, count as u64);
 }
 
 #[test]
@@ -114,7 +133,17 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
     let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
     turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
-    for table in ["job", "seen", "result", "attempt", "checkpoint", "pruned", "tally"] {
+    for table in [
+        "job",
+        "progress",
+        "seen",
+        "seen_lately",
+        "result",
+        "attempt",
+        "checkpoint",
+        "pruned",
+        "tally",
+    ] {
         assert_eq!(rows(&store, table), 0, "{table}");
     }
 }

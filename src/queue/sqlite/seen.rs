@@ -1,0 +1,125 @@
+//! Which row has an id: a hash table in two tables, the small one for what came lately.
+//!
+//! ```text
+//!   a batch of hashes, sorted ──claim──> seen_lately ──a slice of neighbours at a time──> seen
+//! ```
+//!
+//! A batch of b hashes in no order touches about b pages of a large table, each rewritten for one entry: at five million
+//! jobs that is seven times what the jobs themselves take. With at most [`MAX_LATELY`] entries in the small table, the
+//! batch falls into a thousand pages at most, and what must leave to make room is one slice of the hashes, whose
+//! neighbours lie together in the large one.
+//!
+//! A hash in use names one row, in one of the tables. Should two ids have the same 48 bits, the later one's row is in
+//! `seen_too`: nothing depends on hashes being unique, only the speed.
+
+use rusqlite::Connection;
+
+use super::batch::Batch;
+use super::fault::{Fault, Worked};
+use super::row::{self, IdHash};
+use super::sql;
+use crate::job::{ArtifactId, JobRow};
+
+/// No more hashes than these stay in the small table, some four megabytes.
+pub(super) const MAX_LATELY: i64 = 1 << 18;
+
+/// Into so many slices the hashes are cut.
+const SLICES: i64 = 32;
+
+/// Hashes per slice.
+const SLICE: i64 = (1 << 48) / SLICES;
+
+const LATELY: &str = "seen_lately";
+const NEXT_SLICE: &str = "next_slice";
+
+/// Gives each hash that no row has to the row it comes with; of two that are alike, to the first. `rows` must rise
+/// by one from `first_row`, one to each of `hashes`, `None` for those that want none. Returns which got theirs.
+pub(super) fn claim(
+    batch: &Batch<'_>,
+    hashes: &[Option<IdHash>],
+    first_row: i64,
+) -> Worked<Vec<bool>> {
+    let places = hashes.iter().enumerate();
+    let mut sorted: Vec<(i64, usize)> =
+        places.filter_map(|(at, hash)| Some(((*hash)?.seen(), at))).collect();
+    sorted.sort_unstable();
+    let mut claimed = vec![false; hashes.len()];
+    let mut statement = batch.conn.prepare_cached(sql::CLAIM)?;
+    let mut new = 0;
+    for (hash, at) in sorted {
+        let offset = i64::try_from(at).unwrap_or(i64::MAX);
+        claimed[at] = statement.execute((hash, first_row + offset))? == 1;
+        new += i64::from(claimed[at]);
+    }
+    if new > 0 {
+        make_room(batch, new)?;
+    }
+    Ok(claimed)
+}
+
+/// Counts `new` hashes in, and moves slices on until no more than [`MAX_LATELY`] are left.
+fn make_room(batch: &Batch<'_>, new: i64) -> Worked<()> {
+    let mut lately = counter(batch, LATELY)? + new;
+    if lately > MAX_LATELY {
+        let mut slice = counter(batch, NEXT_SLICE)?;
+        // Once round moves all there are.
+        for _ in 0..SLICES {
+            let bounds = (slice * SLICE, (slice + 1) * SLICE - 1);
+            batch.run(sql::COPY_SLICE, bounds)?;
+            let moved = batch.run(sql::DELETE_SLICE, bounds)?;
+            lately -= i64::try_from(moved).unwrap_or(0);
+            slice = (slice + 1) % SLICES;
+            if lately <= MAX_LATELY {
+                break;
+            }
+        }
+        set_counter(batch, NEXT_SLICE, slice)?;
+    }
+    set_counter(batch, LATELY, lately)
+}
+
+/// Gives a row a hash that another has already.
+pub(super) fn claim_too(batch: &Batch<'_>, hash: IdHash, job: JobRow) -> Worked<()> {
+    batch.run(sql::CLAIM_TOO, (hash.seen(), job.0)).map(|_| ())
+}
+
+/// The row with that id, letter for letter.
+pub(super) fn find(conn: &Connection, id: &ArtifactId, hash: IdHash) -> Worked<Option<JobRow>> {
+    let mut seen = conn.prepare_cached(sql::SEEN)?;
+    let mut candidates = seen.query([hash.seen()])?;
+    let mut text = conn.prepare_cached(sql::ARTIFACT_ID)?;
+    while let Some(candidate) = candidates.next()? {
+        let job: i64 = candidate.get(0)?;
+        let mut answer = text.query([job])?;
+        if let Some(row) = answer.next()?
+            && row::text(row, 0)? == Some(id.as_str())
+        {
+            return Ok(Some(JobRow(job)));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes its hash away from a row.
+pub(super) fn forget(batch: &Batch<'_>, hash: IdHash, job: JobRow) -> Worked<()> {
+    let [lately, others @ ..] = sql::DELETE_SEEN;
+    if batch.run(lately, (hash.seen(), job.0))? == 1 {
+        return set_counter(batch, LATELY, counter(batch, LATELY)? - 1);
+    }
+    let mut gone = 0;
+    for table in others {
+        gone += batch.run(table, (hash.seen(), job.0))?;
+    }
+    batch.changed_one(gone, job)
+}
+
+/// A count of the store's own.
+pub(super) fn counter(batch: &Batch<'_>, name: &str) -> Worked<i64> {
+    let value = batch.number(sql::COUNTER, [name])?;
+    value.ok_or_else(|| Fault::Corrupt(format!("the counter {name} is missing")))
+}
+
+/// Sets it.
+pub(super) fn set_counter(batch: &Batch<'_>, name: &str, value: i64) -> Worked<()> {
+    batch.run(sql::SET_COUNTER, (name, value)).map(|_| ())
+}
