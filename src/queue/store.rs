@@ -317,6 +317,9 @@ pub struct JobView {
     pub detail: Option<String>,
 }
 
+/// A job's story is that of so many attempts, the youngest; older ones are dropped as new ones come.
+pub const MAX_ATTEMPTS_TOLD: usize = 50;
+
 /// One attempt that did not simply end done: the story `show` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptView {
@@ -340,7 +343,8 @@ pub struct AttemptView {
 pub struct Page {
     /// The jobs, by row, ascending.
     pub jobs: Vec<JobView>,
-    /// Pass as `after` for the next page; `None` when there is none.
+    /// Pass as `after` for the next page; `None` when there is none. Where the filter matches little, a store may
+    /// end a page early, even empty, and say here where to go on.
     pub next: Option<JobRow>,
 }
 
@@ -533,7 +537,7 @@ pub trait Store: Send {
         limit: usize,
     ) -> Result<Page, StoreError>;
 
-    /// One job and the story of its attempts, oldest first; `None` when the id is unknown.
+    /// One job and the story of its last [`MAX_ATTEMPTS_TOLD`] attempts, oldest first; `None` when the id is unknown.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -232,6 +232,20 @@ pub fn a_fork_has_seen_nothing_yet(subject: &mut dyn Subject) {
     assert_eq!(fork.recover(me, after_ms(1_200_000)).unwrap().owners.len(), 1);
 }
 
+/// However owners are numbered: what was seen of one that is gone is not held against the next.
+pub fn an_owner_is_not_taken_for_an_earlier_one(subject: &mut dyn Subject) {
+    let mut process = Process::start(subject);
+    let mut earlier = Process::start(subject);
+    assert_eq!(process.recover(after_ms(0)), Recovered::default());
+    earlier.store.retire(&earlier.owner, START).unwrap();
+    earlier.die(subject);
+    let mut holder = Process::start(subject);
+    holder.insert(&[job("a")]);
+    let token = holder.lease_only().token;
+    assert_eq!(process.recover(after_ms(600_000)), Recovered::default());
+    assert_eq!(holder.settle(token, done()), Settled::Accepted(State::Done));
+}
+
 /// Every call it makes afterwards tells it; it can change nothing, and goes on under a new registration.
 pub fn an_owner_that_was_buried_learns_it(subject: &mut dyn Subject) {
     let mut process = Process::start(subject);

@@ -36,6 +36,14 @@ pub fn retry_failed_puts_back_errors_with_a_fresh_allowance(subject: &mut dyn Su
     assert_eq!((leased.attempt, leased.attempts_total, leased.losses), (1, 3, 0));
     assert_eq!(process.store.retry_failed(&RetryFilter::default(), 9, LATER, false).unwrap(), 0);
     process.everything();
+
+    process.settle(leased.token, failed(ErrorReason::Dns));
+    let mut tried_below = |most| {
+        let filter = RetryFilter { max_attempts: Some(most), ..RetryFilter::default() };
+        process.store.retry_failed(&filter, 9, LATER, false).unwrap()
+    };
+    assert_eq!(tried_below(3), 0, "attempts are those of its whole life");
+    assert_eq!(tried_below(4), 1);
 }
 
 /// Six jobs that ended, of all sorts, and three that did not.

@@ -8,7 +8,9 @@ use super::scene::{
 use crate::job::{
     Change, ErrorReason, FinalState, JobSpec, Key, Kind, Note, Reason, SkipReason, State, WallMs,
 };
-use crate::queue::store::{Counts, Dimension, Filter, OnDuplicate, Remaining, RetryFilter};
+use crate::queue::store::{
+    Counts, Dimension, Filter, MAX_ATTEMPTS_TOLD, OnDuplicate, Remaining, RetryFilter,
+};
 
 const LATER: WallMs = WallMs(START.0 + 60_000);
 
@@ -254,6 +256,22 @@ pub fn the_story_tells_every_attempt_worth_telling(subject: &mut dyn Subject) {
     let story = process.story("orphan");
     let told: Vec<&str> = story.iter().map(|attempt| &*attempt.outcome).collect();
     assert_eq!(told, ["lost", "done"]);
+}
+
+/// A job that is tried for ever does not grow for ever.
+pub fn the_story_keeps_the_last_attempts(subject: &mut dyn Subject) {
+    let mut process = Process::start(subject);
+    process.insert(&[job("a")]);
+    let tries = MAX_ATTEMPTS_TOLD as u64 + 7;
+    for n in 1..=tries {
+        let token = process.lease_only().token;
+        process.now = START.plus_ms(n);
+        process.settle(token, again(START));
+    }
+    let told: Vec<u64> =
+        process.story("a").iter().map(|attempt| attempt.started_at.since_ms(START)).collect();
+    assert!(told.iter().copied().eq(8..=tries), "{told:?}");
+    assert_eq!(u64::from(process.view("a").attempts_total), tries);
 }
 
 /// Each field on its own, seen by each owner.

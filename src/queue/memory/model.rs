@@ -9,7 +9,8 @@ use crate::job::{
     LeaseToken, Leased, Note, Priority, Reason, State, WallMs,
 };
 use crate::queue::store::{
-    AttemptView, Inserted, OnDuplicate, ReadyLane, Settled, Settlement, Turn, TurnReport, Want,
+    AttemptView, Inserted, MAX_ATTEMPTS_TOLD, OnDuplicate, ReadyLane, Settled, Settlement, Turn,
+    TurnReport, Want,
 };
 
 /// So many delayed jobs a turn makes due at most.
@@ -169,6 +170,8 @@ impl Job {
             started_at: ran.0,
             elapsed_ms: ran.1,
         });
+        let too_many = self.story.len().saturating_sub(MAX_ATTEMPTS_TOLD);
+        self.story.drain(..too_many);
     }
 }
 
