@@ -32,8 +32,8 @@ const SLICE: i64 = (1 << 48) / SLICES;
 const LATELY: &str = "seen_lately";
 const NEXT_SLICE: &str = "next_slice";
 
-/// Gives each hash that no row has to the row it comes with; of two that are alike, to the first. `rows` must rise
-/// by one from `first_row`, one to each of `hashes`, `None` for those that want none. Returns which got theirs.
+/// Gives each hash that no row has to a row; of two that are alike, to the first. The first of `hashes` gets `first_row`,
+/// each further one the next; `None` gets none. Returns which got theirs.
 pub(super) fn claim(
     batch: &Batch<'_>,
     hashes: &[Option<IdHash>],
@@ -43,12 +43,17 @@ pub(super) fn claim(
     let mut sorted: Vec<(i64, usize)> =
         places.filter_map(|(at, hash)| Some(((*hash)?.seen(), at))).collect();
     sorted.sort_unstable();
+    let any_seen = batch.number(sql::ANY_SEEN, ())? == Some(1);
+    let mut is_seen = batch.conn.prepare_cached(sql::IS_SEEN)?;
+    let mut claim = batch.conn.prepare_cached(sql::CLAIM)?;
     let mut claimed = vec![false; hashes.len()];
-    let mut statement = batch.conn.prepare_cached(sql::CLAIM)?;
     let mut new = 0;
     for (hash, at) in sorted {
+        if any_seen && is_seen.exists([hash])? {
+            continue;
+        }
         let offset = i64::try_from(at).unwrap_or(i64::MAX);
-        claimed[at] = statement.execute((hash, first_row + offset))? == 1;
+        claimed[at] = claim.execute((hash, first_row + offset))? == 1;
         new += i64::from(claimed[at]);
     }
     if new > 0 {

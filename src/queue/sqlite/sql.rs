@@ -17,10 +17,12 @@ pub(super) const REPLACE_JOB: &str = "
     UPDATE job SET at_ms = ?2, priority = ?3, lane = ?4, max_attempts = ?5, timeout_seconds = ?6, retry = ?7,
                    tags = ?8, payload = ?9
     WHERE id = ?1";
-/// Gives a hash to a new row, unless another has it.
-pub(super) const CLAIM: &str = "
-    INSERT OR IGNORE INTO seen_lately (hash, job)
-    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1)";
+/// Whether any hash has left the small table.
+pub(super) const ANY_SEEN: &str = "SELECT EXISTS (SELECT 1 FROM seen)";
+/// Whether a hash has.
+pub(super) const IS_SEEN: &str = "SELECT 1 FROM seen WHERE hash = ?1";
+/// Gives a hash that has not to a new row, unless another has it.
+pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen_lately (hash, job) VALUES (?1, ?2)";
 /// Gives a hash to a new row as well.
 pub(super) const CLAIM_TOO: &str = "INSERT INTO seen_too (hash, job) VALUES (?1, ?2)";
 /// The rows that may have an id.

@@ -18,7 +18,7 @@ fn no_hot_statement_scans_or_sorts() {
     let place = Place::new();
     let store = place.open();
     for statement in [
-        sql::CLAIM,
+        sql::IS_SEEN,
         sql::SEEN,
         sql::COPY_SLICE,
         sql::DELETE_SLICE,
