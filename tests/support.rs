@@ -75,6 +75,7 @@ impl Place {
 pub(crate) struct Answer {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
+    #[expect(dead_code, reason = "shown when a test fails")]
     pub(crate) err: String,
 }
 
