@@ -76,8 +76,10 @@ pub(super) struct Batch<'a> {
     pub(super) lanes: &'a mut Lanes,
     /// The counts.
     pub(super) tally: Tally,
+    /// Who knows already, should there be work for others.
+    pub(super) known_to: Option<i64>,
     /// Whether others must hear that there is work.
-    pub(super) ring: bool,
+    ring: bool,
     ready: Vec<Spot>,
     delayed: Vec<(Class, i64, Spot)>,
     touched: BTreeSet<(Priority, LaneId)>,
@@ -90,6 +92,7 @@ impl<'a> Batch<'a> {
             conn,
             lanes,
             tally: Tally::default(),
+            known_to: None,
             ring: false,
             ready: Vec::new(),
             delayed: Vec::new(),
@@ -202,8 +205,14 @@ impl<'a> Batch<'a> {
             return Ok(Vec::new());
         }
         let mut statement = self.conn.prepare_cached(sql::OWNERS)?;
-        let ids = statement.query_map([], |row| row.get(1))?;
-        Ok(ids.collect::<Result<_, _>>()?)
+        let mut rows = statement.query([])?;
+        let mut ids = Vec::new();
+        while let Some(row) = rows.next()? {
+            if self.known_to != Some(row.get(0)?) {
+                ids.push(row.get(1)?);
+            }
+        }
+        Ok(ids)
     }
 
     /// One integer, if there is a row.

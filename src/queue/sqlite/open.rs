@@ -135,13 +135,22 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Makes the directory of a queue, down to the disk: a queue that survives a power loss must be found after it.
 fn create_directory(path: &Path) -> Result<(), StoreError> {
     let Some(parent) = path.parent() else { return Ok(()) };
+    let missing: Vec<&Path> = parent.ancestors().take_while(|place| !place.exists()).collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(parent)
-        .map_err(io_error("create the directory", parent))
+        .map_err(io_error("create the directory", parent))?;
+    // The queue's own entry is synced by SQLite, with that of its log.
+    for above in missing.iter().filter_map(|place| place.parent()) {
+        File::open(above)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io_error("sync", above))?;
+    }
+    Ok(())
 }
 
 /// Makes an empty file that is private from its first instant; `-wal` and `-shm` take their mode from it.

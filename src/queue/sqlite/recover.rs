@@ -99,7 +99,7 @@ impl SqliteStore {
         let mut recovered = Recovered::default();
         for owner in known.iter().filter(|owner| me.is_none_or(|me| me.row != owner.row)) {
             if let Some(end) = self.judge(owner, terms)? {
-                self.bury(owner, end, terms, &mut recovered)?;
+                self.bury(me, owner, end, terms, &mut recovered)?;
             }
         }
         self.sweep()?;
@@ -138,6 +138,7 @@ impl SqliteStore {
     /// Frees what a dead owner held and forgets it, unless it turns out to live, or another was faster.
     fn bury(
         &mut self,
+        me: Option<&Owner>,
         owner: &Known,
         end: End,
         terms: RecoverTerms,
@@ -148,7 +149,10 @@ impl SqliteStore {
             .map_err(io_error("end the commands recorded in", &directory))?;
         loop {
             let shared = std::sync::Arc::clone(&self.shared);
-            let step = self.write(|batch| free_some(batch, &shared.owners, owner, end, terms))?;
+            let step = self.write(|batch| {
+                batch.known_to = me.map(|me| me.row);
+                free_some(batch, &shared.owners, owner, end, terms)
+            })?;
             match step {
                 Step::Alive | Step::Gone => return Ok(()),
                 Step::Freed(freed) => freed.add_to(recovered),
@@ -241,7 +245,8 @@ fn free_some(
     let leases = leases_of(batch, owner.row, MAX_FREED)?;
     let mut freed = Freed::default();
     for (token, lane) in &leases {
-        batch.run(sql::RELEASE, (token.job.0, token.epoch.0, owner.row))?;
+        let lease = (token.job.0, token.epoch.0, owner.row);
+        batch.changed_one(batch.run(sql::RELEASE, lease)?, token.job)?;
         if owner.retired {
             take_back(batch, *token)?;
             freed.handed_back += 1;

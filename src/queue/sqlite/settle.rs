@@ -17,10 +17,7 @@ use crate::job::{
     Change, Epoch, FinalState, JobRow, LaneId, LeaseToken, MAX_CHECKPOINT_BYTES, Note, Reason,
     State, WallMs,
 };
-use crate::queue::store::{Owner, Settled, Settlement, StoreError};
-
-/// A job keeps the story of so many attempts.
-const MAX_ATTEMPTS_TOLD: i64 = 50;
+use crate::queue::store::{MAX_ATTEMPTS_TOLD, Owner, Settled, Settlement, StoreError};
 
 /// The epoch of the first lease of a job that nothing has come of.
 const FIRST: Epoch = Epoch(1);
@@ -230,8 +227,9 @@ pub(super) fn tell_of(
         sql::INSERT_ATTEMPT,
         (job, epoch, outcome, reason, message, started_at.0, elapsed_ms),
     )?;
-    if epoch > MAX_ATTEMPTS_TOLD {
-        batch.run(sql::TRIM_ATTEMPTS, [job])?;
+    // Each attempt has an epoch of its own: up to here there cannot be more.
+    if usize::try_from(epoch).is_ok_and(|told| told > MAX_ATTEMPTS_TOLD) {
+        batch.run(sql::TRIM_ATTEMPTS, (job, MAX_ATTEMPTS_TOLD))?;
     }
     Ok(())
 }

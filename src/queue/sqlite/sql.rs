@@ -181,10 +181,10 @@ pub(super) const DELETE_CHECKPOINT: &str = "DELETE FROM checkpoint WHERE job = ?
 pub(super) const INSERT_ATTEMPT: &str = "
     INSERT INTO attempt (job, epoch, outcome, reason, message, started_at_ms, elapsed_ms)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-/// Keeps the last fifty.
+/// Keeps so many of the last.
 pub(super) const TRIM_ATTEMPTS: &str = "
     DELETE FROM attempt WHERE job = ?1 AND epoch <=
-        (SELECT epoch FROM attempt WHERE job = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET 50)";
+        (SELECT epoch FROM attempt WHERE job = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET ?2)";
 /// Drops the story.
 pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
 /// The story, oldest first.

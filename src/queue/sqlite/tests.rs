@@ -1,4 +1,5 @@
-//! What is this store's own: its files, its plans, its bytes. What every store must do is in the conformance suite.
+//! What is this store's own: its files, its plans, its bytes. What every store must do is proven by the
+//! conformance suite, in tests/.
 
 mod opening;
 mod owners;
@@ -12,7 +13,6 @@ use tempfile::TempDir;
 
 use super::{OpenOptions, SqliteStore};
 use crate::job::{JobSpec, Leased, Outcome, Priority, RetryPolicy, RetryTerms, WallMs};
-use crate::queue::conformance::Subject;
 use crate::queue::store::{OnDuplicate, Owner, Settled, Settlement, Store, Turn, TurnReport, Want};
 
 const NOW: WallMs = WallMs(1_700_000_000_000);
@@ -40,28 +40,6 @@ impl Place {
 fn options() -> OpenOptions {
     OpenOptions { busy_timeout: Duration::from_secs(60), ..OpenOptions::default() }
 }
-
-impl Subject for Place {
-    fn open(&mut self) -> Box<dyn Store> {
-        Box::new(Place::open(self))
-    }
-
-    fn kill(&mut self, _owner: &Owner, store: Box<dyn Store>) {
-        drop(store);
-    }
-}
-
-macro_rules! conformance {
-    ($($check:ident,)*) => {
-        mod conformance {
-            $(#[test]
-            fn $check() {
-                crate::queue::conformance::$check(&mut super::Place::new());
-            })*
-        }
-    };
-}
-crate::for_each_store_check!(conformance);
 
 fn specs(count: usize) -> Vec<JobSpec> {
     (0..count).map(|n| JobSpec::new(&format!("job:{n}"), "noop").unwrap()).collect()

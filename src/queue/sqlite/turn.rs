@@ -21,6 +21,7 @@ pub(super) fn turn(batch: &mut Batch<'_>, turn: &Turn<'_>) -> Worked<TurnReport>
             ..TurnReport::default()
         });
     }
+    batch.known_to = Some(turn.owner.row);
     let mut report = TurnReport {
         settled: settle::settle(batch, turn.owner, turn.now, turn.settle)?,
         ..TurnReport::default()

@@ -4,13 +4,15 @@
 //! job only if it still is as it was found.
 
 use super::SqliteStore;
+use std::ops::ControlFlow;
+
 use super::batch::Batch;
 use super::fault::{Fault, Worked};
 use super::insert::clear_result;
 use super::row::{self, IdHash};
 use super::seen;
 use super::sql;
-use super::view::{self, MAX_WALKED, Walk, Walked};
+use super::view::{self, Walk, Walked};
 use crate::job::{ArtifactId, Epoch, Event, JobRow, Reason, State, WallMs};
 use crate::queue::store::{RetryFilter, StoreError};
 
@@ -60,35 +62,43 @@ impl SqliteStore {
         mut change: impl FnMut(&mut Batch<'_>, &Walked) -> Worked<bool>,
     ) -> Result<u64, StoreError> {
         let mut changed = 0;
-        let mut after = JobRow(0);
-        let mut at_end = false;
-        while !at_end && changed < limit {
-            let mut found = Vec::new();
-            while !at_end && found.len() < limit - changed {
-                let walked = self.read(|conn, _| view::walk(conn, walk, after))?;
-                at_end = walked.len() < MAX_WALKED;
-                for job in walked {
-                    if found.len() == limit - changed {
-                        at_end = false;
-                        break;
-                    }
-                    after = job.job;
-                    found.extend(Some(job).filter(|job| matches(job)));
-                }
-            }
+        let mut after = Some(JobRow(0));
+        while changed < limit {
+            let found = self.find(walk, &mut after, limit - changed, &matches)?;
             if found.is_empty() {
                 break;
             }
-            let changed_now = self.write(|batch| {
-                let mut changed = 0;
-                for job in &found {
-                    changed += usize::from(change(batch, job)?);
-                }
-                Ok(changed)
+            changed += self.write(|batch| {
+                found.iter().try_fold(0, |n, job| Ok(n + usize::from(change(batch, job)?)))
             })?;
-            changed += changed_now;
         }
         Ok(changed as u64)
+    }
+
+    /// The next jobs of a walk that match, `limit` unless it ends before. `after` moves on; `None` is the end.
+    fn find(
+        &mut self,
+        walk: Walk,
+        after: &mut Option<JobRow>,
+        limit: usize,
+        matches: impl Fn(&Walked) -> bool,
+    ) -> Result<Vec<Walked>, StoreError> {
+        let mut found = Vec::new();
+        while let Some(row) = *after
+            && found.len() < limit
+        {
+            *after = self.read(|conn, _| {
+                view::walk(conn, walk, row, |job| {
+                    found.extend(Some(job).filter(&matches));
+                    if found.len() < limit {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                })
+            })?;
+        }
+        Ok(found)
     }
 }
 

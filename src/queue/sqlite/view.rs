@@ -5,8 +5,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::fault::Worked;
 use super::lanes::Lanes;
@@ -57,8 +58,14 @@ impl Walk {
     }
 }
 
-/// The next jobs of a walk after a row, by row; fewer than [`MAX_WALKED`] when there are no more.
-pub(super) fn walk(conn: &Connection, walk: Walk, after: JobRow) -> Worked<Vec<Walked>> {
+/// Visits the next jobs of a walk after a row, by row, until `visit` breaks off or [`MAX_WALKED`] are passed. Returns
+/// where to go on: `None` when no job is left.
+pub(super) fn walk(
+    conn: &Connection,
+    walk: Walk,
+    after: JobRow,
+    mut visit: impl FnMut(Walked) -> ControlFlow<()>,
+) -> Worked<Option<JobRow>> {
     let mut statement = conn.prepare_cached(match walk {
         Walk::All => sql::WALK_ALL,
         Walk::Leased => sql::WALK_LEASED,
@@ -69,20 +76,28 @@ pub(super) fn walk(conn: &Connection, walk: Walk, after: JobRow) -> Worked<Vec<W
         Walk::Failed(state) => statement.query((after.0, MAX_WALKED, state.code()))?,
         _ => statement.query((after.0, MAX_WALKED))?,
     };
-    let mut walked = Vec::new();
+    let (mut last, mut passed) = (after, 0);
     while let Some(row) = rows.next()? {
-        let kept = row::state(row.get(1)?)?;
-        walked.push(Walked {
-            job: JobRow(row.get(0)?),
-            state: if row.get(2)? { State::InProgress } else { kept },
-            reason: row::reason(row.get(3)?)?,
-            lane: LaneId(row.get(4)?),
-            attempts_total: row.get(5)?,
-            changed_at_ms: row.get(6)?,
-            epoch: row.get(7)?,
-        });
+        let walked = walked(row)?;
+        (last, passed) = (walked.job, passed + 1);
+        if visit(walked).is_break() {
+            return Ok(Some(last));
+        }
     }
-    Ok(walked)
+    Ok((passed == MAX_WALKED).then_some(last))
+}
+
+fn walked(row: &Row<'_>) -> Worked<Walked> {
+    let kept = row::state(row.get(1)?)?;
+    Ok(Walked {
+        job: JobRow(row.get(0)?),
+        state: if row.get(2)? { State::InProgress } else { kept },
+        reason: row::reason(row.get(3)?)?,
+        lane: LaneId(row.get(4)?),
+        attempts_total: row.get(5)?,
+        changed_at_ms: row.get(6)?,
+        epoch: row.get(7)?,
+    })
 }
 
 /// The lanes under a host, or `None` for no matter which.
@@ -102,24 +117,30 @@ pub(super) fn list(
     limit: usize,
 ) -> Worked<Page> {
     let hosts = lanes_of(conn, filter.host.as_deref())?;
-    let walked = walk(conn, Walk::past(filter.state), after.unwrap_or(JobRow(0)))?;
-    let matches = |job: &&Walked| {
+    let matches = |job: &Walked| {
         filter.state.is_none_or(|state| job.state == state)
             && (filter.reason.is_none() || filter.reason == job.reason)
             && hosts.as_ref().is_none_or(|lanes| lanes.contains(&job.lane))
     };
-    let mut matching = walked.iter().filter(matches);
+    let mut found = Vec::new();
+    let mut is_full = false;
+    let start = after.unwrap_or(JobRow(0));
+    let go_on = walk(conn, Walk::past(filter.state), start, |job| {
+        if matches(&job) {
+            // One beyond the page tells that there is a next one.
+            is_full = found.len() == limit;
+            if is_full {
+                return ControlFlow::Break(());
+            }
+            found.push(job.job);
+        }
+        ControlFlow::Continue(())
+    })?;
     let mut page = Page::default();
-    for job in matching.by_ref().take(limit) {
-        page.jobs.extend(job_view(conn, lanes, job.job)?);
+    for job in found {
+        page.jobs.extend(job_view(conn, lanes, job)?);
     }
-    page.next = if matching.next().is_some() {
-        page.jobs.last().map(|job| job.row)
-    } else if walked.len() == MAX_WALKED {
-        walked.last().map(|job| job.job)
-    } else {
-        None
-    };
+    page.next = if is_full { page.jobs.last().map(|job| job.row) } else { go_on };
     Ok(page)
 }
 

@@ -1,10 +1,10 @@
 //! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
 
 use super::{NOW, Place, insert, options, settlement, specs, turn};
-use crate::job::{ErrorReason, JobSpec, Outcome};
+use crate::job::{ErrorReason, JobSpec, Key, Outcome, State};
 use crate::queue::sqlite::row::IdHash;
-use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql};
-use crate::queue::store::{Filter, Inserted, OnDuplicate, Store};
+use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql, view};
+use crate::queue::store::{Filter, Inserted, OnDuplicate, Settled, Store};
 
 fn pages(store: &SqliteStore) -> i64 {
     store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
@@ -149,28 +149,6 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
 }
 
 #[test]
-fn the_story_keeps_the_last_fifty_attempts() {
-    let place = Place::new();
-    let mut store = place.open();
-    let owner = store.register(NOW).unwrap();
-    insert(&mut store, 1);
-    let mut leased = turn(&mut store, &owner, &[], 1).leased;
-    for _ in 0..60 {
-        let defer =
-            Outcome::Defer { key: crate::job::Key::default(), not_before: None, checkpoint: None };
-        leased = turn(&mut store, &owner, &[settlement(&leased[0], defer)], 1).leased;
-        // The lane is found ready only by the turn after.
-        if leased.is_empty() {
-            leased = turn(&mut store, &owner, &[], 1).leased;
-        }
-    }
-    let (_, story) = store.show(&leased[0].artifact_id).unwrap().unwrap();
-    assert_eq!(story.len(), 50);
-    assert_eq!(story.last().unwrap().epoch.0, 60);
-    assert_eq!(story[0].epoch.0, 11);
-}
-
-#[test]
 fn lanes_are_remembered_up_to_a_bound() {
     let place = Place::new();
     let mut store = place.open();
@@ -185,4 +163,59 @@ fn lanes_are_remembered_up_to_a_bound() {
     }
     assert!(store.lanes.len() <= 16_384);
     assert_eq!(store.counts_by(crate::queue::store::Dimension::Host).unwrap().len(), 20_000);
+}
+
+/// Leases are ended in runs; what lies between them, another owner's or unsettled, must stay.
+#[test]
+fn of_many_leases_exactly_those_settled_end() {
+    let place = Place::new();
+    let mut store = place.open();
+    let [one, two] = [(); 2].map(|()| store.register(NOW).unwrap());
+    insert(&mut store, 900);
+    let mut ours = Vec::new();
+    for _ in 0..9 {
+        turn(&mut store, &two, &[], 20);
+        ours.extend(turn(&mut store, &one, &[], 80).leased);
+    }
+    assert_eq!(store.counts().unwrap().in_progress, 900);
+    // Singles, runs, and gaps short and long; out of order; among them stale and foreign tokens.
+    let is_settled = |at: usize| at.is_multiple_of(7) || (100..160).contains(&at) || at % 90 == 1;
+    let (settled, kept): (Vec<_>, Vec<_>) = (0..ours.len()).partition(|at| is_settled(*at));
+    let mut settle: Vec<_> =
+        settled.iter().rev().map(|at| settlement(&ours[*at], Outcome::done())).collect();
+    let mut stale = settlement(&ours[kept[0]], Outcome::done());
+    stale.token.epoch = stale.token.epoch.next();
+    settle.insert(3, stale.clone());
+    stale.token =
+        crate::job::LeaseToken { job: crate::job::JobRow(1), epoch: crate::job::Epoch(1) };
+    settle.insert(5, stale.clone());
+    stale.token.job.0 = 1_000_000;
+    settle.push(stale);
+    let report = turn(&mut store, &one, &settle, 0);
+    let lost = |at: usize| report.settled[at] == Settled::LeaseLost;
+    assert!(lost(3) && lost(5) && lost(settle.len() - 1));
+    let counts = store.counts().unwrap();
+    assert_eq!(counts.done, settled.len() as u64);
+    assert_eq!(counts.in_progress, 900 - settled.len() as u64);
+
+    let rest: Vec<_> = kept.iter().map(|at| settlement(&ours[*at], Outcome::done())).collect();
+    let report = turn(&mut store, &one, &rest, 0);
+    assert!(report.settled.iter().all(|answer| *answer == Settled::Accepted(State::Done)));
+    assert_eq!(store.counts().unwrap().in_progress, 180);
+}
+
+/// A page must not cost a walk over all that its filter leaves out, nor more than it holds where all match.
+#[test]
+fn a_page_that_matches_little_ends_early_and_says_where_to_go_on() {
+    let place = Place::new();
+    let mut store = place.open();
+    insert(&mut store, view::MAX_WALKED + 10);
+    let spec = JobSpec::new("wanted", "noop").unwrap();
+    let wanted = JobSpec { key: Key::new(None, Some("h.example")).unwrap(), ..spec };
+    store.insert(&[wanted], OnDuplicate::Skip, NOW).unwrap();
+    let filter = Filter { host: Some("h.example".into()), ..Filter::default() };
+    let first = store.list(&filter, None, 5).unwrap();
+    assert!(first.jobs.is_empty());
+    let second = store.list(&filter, first.next, 5).unwrap();
+    assert_eq!((second.jobs.len(), second.next), (1, None));
 }
