@@ -1,6 +1,6 @@
 //! How much may be leased and assigned, given how careful the run must be with suspects.
 
-use super::{Dispatcher, MAX_AHEAD, Phase};
+use super::{Dispatcher, MAX_AHEAD, Phase, TURN_EVERY};
 use crate::job::{Mono, Suspicion};
 use crate::run::frontier::Appetite;
 
@@ -76,13 +76,14 @@ impl Dispatcher {
         }
     }
 
-    /// Learns how far to assign ahead: twice what the workers get through while one turn is made.
+    /// Learns how far to assign ahead: what the workers get through in a few turns at the pace of the last one.
     pub(super) fn measure(&mut self, began: Mono) {
         let ended = self.shared.clock.mono();
         let (turn, period) = (ended.since(began), ended.since(self.last_turn_at));
         self.last_turn_at = ended;
         let finished = u128::try_from(std::mem::take(&mut self.finished_since_turn)).unwrap_or(0);
-        let ahead = 2 * finished * turn.as_nanos() / period.as_nanos().max(1);
+        let horizon = 4 * TURN_EVERY + 2 * turn;
+        let ahead = finished * horizon.as_nanos() / period.as_nanos().max(1);
         self.ahead = usize::try_from(ahead).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
     }
 }
