@@ -155,7 +155,7 @@ fn create_directory(path: &Path) -> Result<(), StoreError> {
 
 /// Makes an empty file that is private from its first instant; `-wal` and `-shm` take their mode from it.
 /// Exclusive, so that it can be no file that somebody has open.
-fn create_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
     match File::options().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(io_error("create", path)(error))
@@ -170,8 +170,11 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
         let path = sibling(path, suffix);
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-                .map_err(io_error("make private", &path))?;
+            match fs::set_permissions(&path, fs::Permissions::from_mode(0o600)) {
+                // The log of another process goes with its last connection.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(io_error("make private", &path))?,
+            }
         }
     }
     Ok(())

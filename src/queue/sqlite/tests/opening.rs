@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{NOW, Place, insert, options, specs};
+use crate::queue::sqlite::open::create_file;
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore};
 use crate::queue::store::{OnDuplicate, Store, StoreError};
 
@@ -35,6 +36,13 @@ fn all_files_of_a_queue_are_private() {
     if cfg!(target_os = "linux") {
         assert_eq!(mode(&directory.join("bell")), 0o600);
     }
+}
+
+#[test]
+fn the_file_is_private_before_there_is_anything_in_it() {
+    let place = Place::new();
+    create_file(&place.path()).unwrap();
+    assert_eq!((mode(&place.path()), fs::metadata(place.path()).unwrap().len()), (0o600, 0));
 }
 
 #[test]
