@@ -32,7 +32,8 @@ struct Heartbeat {
 }
 
 impl LogListener {
-    /// With `progress_every`, a line on how the run stands that often: for where no live line is shown.
+    /// With `progress_every`, a line on how the run stands that often: for where no live line is shown. Without, retries
+    /// are told at debug: the live lines count them.
     #[must_use]
     pub fn new(progress_every: Option<Duration>) -> LogListener {
         let heartbeat = |every| Mutex::new(Heartbeat { every, last: None, pace: Pace::default() });
@@ -43,7 +44,7 @@ impl LogListener {
 impl Listener for LogListener {
     fn on(&self, event: &Event<'_>) {
         match event {
-            Event::JobSettled(settled) => job_settled(settled),
+            Event::JobSettled(settled) => job_settled(settled, self.progress.is_none()),
             Event::JobStarted { job, worker } => trace!(
                 target: "orch::job",
                 artifact_id = job.artifact_id.as_str(),
@@ -148,18 +149,25 @@ macro_rules! job_line {
     };
 }
 
-fn job_settled(settled: &Settled<'_>) {
+/// One line about a settled job. Beside live lines, which count retries, a retry is not worth a line of its own.
+fn job_settled(settled: &Settled<'_>, beside_live_lines: bool) {
+    macro_rules! retry_line {
+        ($level:ident) => {
+            job_line!(
+                $level,
+                settled,
+                [retry_at = settled.again_at.and_then(rfc3339)],
+                "job failed, to be tried again{}",
+                said(settled)
+            )
+        };
+    }
     match Ending::of(settled) {
         Ending::Done => job_line!(debug, settled, [], "job done{}", said(settled)),
         Ending::Skipped => job_line!(debug, settled, [], "job skipped{}", said(settled)),
         Ending::Error => job_line!(warn, settled, [], "job failed{}", said(settled)),
-        Ending::Retry => job_line!(
-            info,
-            settled,
-            [retry_at = settled.again_at.and_then(rfc3339)],
-            "job failed, to be tried again{}",
-            said(settled)
-        ),
+        Ending::Retry if beside_live_lines => retry_line!(debug),
+        Ending::Retry => retry_line!(info),
         Ending::Deferred => job_line!(
             debug,
             settled,
@@ -231,8 +239,17 @@ mod tests {
     use crate::queue::store::Counts;
     use crate::run::event::Busy;
 
+    /// Tells a listener in a pipe.
     fn tell(event: Event<'_>) {
-        LogListener::new(None).on(&event);
+        LogListener::new(Some(Duration::from_secs(10))).on(&event);
+    }
+
+    #[test]
+    fn beside_live_lines_a_retry_is_told_at_debug() {
+        let job = leased("doi:10.1/a");
+        let live = || LogListener::new(None).on(&Event::JobSettled(retried(&job, "timed out")));
+        assert_eq!(logged(&at("info"), live), "");
+        assert!(logged(&at("debug"), live).contains("DEBUG job failed, to be tried again"));
     }
 
     #[test]
