@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Place, noops};
+use super::{Place, Ran, noops};
 
 const SIX_GOOD_AND_LINE_7: &str = r#"{"doi":"10.1234/ABC","title":"one"}
 {"id":"two","kind":"noop","sleep_ms":1}
@@ -58,8 +58,9 @@ fn strict_imports_nothing_if_any_line_is_bad() {
 fn strict_reads_standard_input_twice() {
     let place = Place::new();
     let strict = |text: String| {
-        let mut command = place.command("queue import --strict --report json -");
-        super::Ran::of(command.write_stdin(text))
+        let command = place.command("queue import --strict --report json -");
+        let mut command = assert_cmd::Command::from_std(command);
+        Ran::from(command.write_stdin(text).output().unwrap())
     };
     let bad = strict(SIX_GOOD_AND_LINE_7.to_owned()).code(3).says(&["<stdin>:7:8: "]);
     assert_eq!(bad.json()["imported"], 0);

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use orch::job::{DoneReason, ErrorReason, FinalState, Reason, SkipReason};
 
-use super::{Place, noops};
+use super::{Place, Ran, noops};
 
 #[test]
 fn enqueue_takes_an_id_json_and_flags_and_flags_win() {
@@ -16,7 +16,7 @@ fn enqueue_takes_an_id_json_and_flags_and_flags_win() {
         place.command("queue enqueue job --kind noop --priority high --host Example.ORG");
     command.args(["--resolver", "Europe-PMC", "--run-at", "2030-01-31T08:00:00Z"]);
     command.arg(r#"{"kind":"fetch","priority":"low","host":"other.example","sleep_ms":7}"#);
-    super::Ran::of(&mut command).code(0);
+    Ran::of(&mut command).code(0);
     let job = place.ok("queue show job --format json").json();
     assert_eq!(job["kind"], "noop");
     assert_eq!(job["priority"], "high");
@@ -155,7 +155,7 @@ fn export_lifts_what_the_handler_recorded() {
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!((&rows[0][at], &rows[1][at], rows.len()), ("CC-BY, \"4.0\"", "", 2));
     let left: Vec<_> =
-        std::fs::read_dir(place.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        std::fs::read_dir(place.folder()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".export-")), "{left:?}");
     place.run("queue export --output none/out.csv").code(1).says(&["none/out.csv", "hint: "]);
 }
@@ -182,13 +182,8 @@ fn a_reader_that_has_seen_enough_is_success() {
     for line in
         ["queue list", "queue list --format json", "queue export", "queue export --format csv"]
     {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_orch"))
-            .args(line.split(' '))
-            .current_dir(place.path(""))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut some = [0; 10];
         child.stdout.take().unwrap().read_exact(&mut some).unwrap();
         let output = child.wait_with_output().unwrap();
