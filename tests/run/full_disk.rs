@@ -94,25 +94,26 @@ fn an_import_that_does_not_fit_says_what_is_in_and_that_is_in() {
 fn a_run_whose_queue_cannot_be_written_ends_and_the_next_one_does_the_rest() {
     let place = Place::new();
     let Some(disk) = SmallDisk::mount(&place, "state", 8) else { return };
-    // The most urgent job fills the disk; its own end is the first that cannot be written.
+    // One fills the disk while the other runs: neither's end can be written.
     let filler =
-        exec("filler", "[ -e filled ] || { touch filled; cat /dev/zero > state/filler; }; true");
-    let mut lines = vec![with(filler, &json!({"priority": "critical"}))];
+        exec("filler", "[ -e full ] || { cat /dev/zero > state/filler; touch full; }; true");
+    let innocent = exec("innocent", "until [ -e full ]; do sleep 0.02; done");
+    let mut lines =
+        [filler, innocent].map(|line| with(line, &json!({"priority": "critical"}))).to_vec();
     lines
         .extend((0..400).map(|n| with(noop(&format!("n{n}")), &json!({"title": "x".repeat(500)}))));
     place.import(&lines);
     let ran = place.run("queue run --drain --workers 2 --allow-exec").code(1);
-    ran.says(&[
-        "to be tried again in",
-        "error: no room left to write",
-        "workqueue.sqlite",
-        "hint: make room",
-    ]);
+    ran.says(&["to be tried again in", "error: no room left to write", "hint: make room"]);
 
     std::fs::remove_file(disk.at.join("filler")).unwrap();
-    assert_eq!(place.count("total"), 401);
+    place.run("queue run --drain").code(4);
+    for id in ["filler", "innocent"] {
+        assert_untouched(&place.show(id));
+    }
     place.ok("queue run --drain --allow-exec");
-    assert_eq!((place.count("done"), place.integrity()), (401, "ok".to_owned()));
+    assert_eq!((place.count("done"), place.count("total")), (402, 402));
+    assert_eq!(place.integrity(), "ok");
 }
 
 #[test]
