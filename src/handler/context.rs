@@ -115,8 +115,10 @@ impl fmt::Debug for Cancel {
 ///
 /// Dropped without a word it reports an internal error, so that no job is ever forgotten.
 pub struct Completion {
-    report: Option<Box<dyn FnOnce(Result<Outcome, MachineFault>) + Send>>,
+    report: Option<Box<Report>>,
 }
+
+type Report = dyn FnOnce(Result<Outcome, MachineFault>) + Send;
 
 impl Completion {
     /// A completion that hands what came of it to `report`.

@@ -92,13 +92,11 @@ fn a_machine_that_cannot_go_on_ends_the_run_and_no_attempt_is_counted() {
         fn run(&self, context: &mut Context<'_>) -> Ran {
             let fault = MachineFault { message: "no space left".to_owned() };
             // Every other one from elsewhere, as a publisher would.
-            match context.finish_later().filter(|_| context.job().token.job.0 % 2 == 0) {
-                Some(completion) => {
-                    completion.end(Err(fault));
-                    Ran::Later
-                }
-                None => Ran::GaveUp(fault),
+            if context.job().token.job.0 % 2 == 0 {
+                return Ran::GaveUp(fault);
             }
+            context.finish_later().unwrap().end(Err(fault));
+            Ran::Later
         }
     }
     let (runner, mut look) = runner(store_with(&jobs(500)));
@@ -106,6 +104,29 @@ fn a_machine_that_cannot_go_on_ends_the_run_and_no_attempt_is_counted() {
     assert!(matches!(&error, RunError::Machine(fault) if fault.message == "no space left"));
     for job in all(&mut *look) {
         assert_eq!((job.state, job.attempts, job.losses), (State::Queued, 0, 0), "{job:?}");
+    }
+}
+
+/// Both once left the dispatcher with a wrong count of what is in flight.
+#[test]
+fn a_handler_that_tells_two_ends_or_none_ends_its_job_once() {
+    struct Confused;
+    impl Handler for Confused {
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            let nth = context.job().token.job.0;
+            let _dropped = (nth % 3 > 0).then(|| context.finish_later().unwrap());
+            match nth % 3 {
+                0 => Ran::Later,
+                1 => panic!("after it took its completion"),
+                _ => Outcome::done().into(),
+            }
+        }
+    }
+    let (runner, mut look) = runner(store_with(&jobs(60)));
+    let report = runner.handler("test", Confused).unwrap().drain().unwrap();
+    assert_eq!((report.failed, report.queue.error, report.lost), (60, 60, 0));
+    for job in all(&mut *look) {
+        assert_eq!(job.reason, Some(Reason::Error(ErrorReason::Internal)), "{job:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! of that job, and a worker that does not return from its deadline is abandoned and replaced.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,7 +175,9 @@ fn run_handler(
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
     let owner = Arc::clone(&shared.owner.read());
+    let handed_over = Cell::new(false);
     let completion = || {
+        handed_over.set(true);
         let (inbox, job, clock) =
             (shared.inbox.clone(), Arc::clone(job), Arc::clone(&shared.clock));
         let worker = slot.index;
@@ -202,13 +205,21 @@ fn run_handler(
         owner_directory: owner.directory.as_deref(),
         completion: Box::new(completion),
     });
-    match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
+    let ran = match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
         Ok(ran) => ran,
         Err(panic) => Outcome::fail(
             ErrorReason::Panic,
             format!("the handler panicked: {}", panic_message(&*panic)),
         )
         .into(),
+    };
+    // An attempt has one end: the completion, once taken, is the only one to tell it.
+    match (handed_over.get(), ran) {
+        (true, _) => Ran::Later,
+        (false, Ran::Later) => {
+            Outcome::fail(ErrorReason::Internal, "the handler forgot this job").into()
+        }
+        (false, ran) => ran,
     }
 }
 

@@ -41,7 +41,7 @@ fn a_delay_is_from_now() {
 #[test]
 fn stats_are_a_table_and_json() {
     let place = Place::new();
-    place.write("in.jsonl", &format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(2)));
+    place.write("in.jsonl", format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(2)));
     place.ok("queue import in.jsonl");
     let table = place.ok("queue stats").out;
     let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
@@ -60,7 +60,7 @@ fn stats_are_a_table_and_json() {
 #[test]
 fn list_filters_and_prints_a_table_or_an_array() {
     let place = Place::new();
-    place.write("in.jsonl", &format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(3)));
+    place.write("in.jsonl", format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(3)));
     place.ok("queue import in.jsonl");
     let ids = |line: &str| -> Vec<String> {
         let json = place.ok(line).json();
@@ -106,7 +106,7 @@ fn a_line_cannot_drive_the_terminal() {
 #[test]
 fn retry_failed_puts_back_and_says_how_many() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(5));
+    place.write("in.jsonl", noops(5));
     place.ok("queue import in.jsonl");
     assert_eq!(place.ok("queue retry-failed").out, "requeued 0\n");
     place.fail_all(ErrorReason::Timeout);
@@ -177,7 +177,7 @@ fn prune_deletes_what_is_finished_and_old_and_remembers_it() {
 #[test]
 fn a_reader_that_has_seen_enough_is_success() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(20_000));
+    place.write("in.jsonl", noops(20_000));
     place.ok("queue import in.jsonl");
     for line in
         ["queue list", "queue list --format json", "queue export", "queue export --format csv"]
