@@ -1,18 +1,11 @@
 //! What survives: kill -9 at any moment, jobs that kill their process, processes that are stopped.
 
 use std::collections::HashSet;
-use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::{Place, until};
-
-fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
-}
 
 fn noop_lines(count: usize, sleep_ms: u32) -> String {
     (0..count)
@@ -38,20 +31,20 @@ fn kill_9_in_the_middle_of_a_drain_loses_nothing_and_repeats_nothing() {
     const JOBS: usize = 20_000;
     let kills = std::env::var("ORCH_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let place = Place::new();
-    place.file("jobs.jsonl", noop_lines(JOBS, 1));
-    place.orch(&["queue", "import", "jobs.jsonl"]).ok();
+    place.write("jobs.jsonl", noop_lines(JOBS, 1));
+    place.ok("queue import jobs.jsonl");
     let mut killed = 0;
     for round in 0..kills {
         let before = place.count("done");
-        let mut child = place.spawn(&["queue", "run", "--workers", "8", "--drain"]);
+        let mut child = place.start("queue run --workers 8 --drain");
         // Not before it has taken over and got going, and then at another moment each time.
-        until("progress", || place.count("done") > before || child.try_wait().unwrap().is_some());
+        until("progress", || place.count("done") > before || child.is_over());
         std::thread::sleep(Duration::from_millis((round * 7919) % 90));
-        if child.try_wait().unwrap().is_some() {
+        if child.is_over() {
             break;
         }
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        child.signal(Signal::KILL);
+        assert_eq!(child.end().signal, Some(9));
         killed += 1;
     }
     assert!(
@@ -59,10 +52,10 @@ fn kill_9_in_the_middle_of_a_drain_loses_nothing_and_repeats_nothing() {
         "the drain was over after {killed} kills: it was not killed in its middle"
     );
     // lease_ttl_seconds is 600: this could not drain without taking over at once.
-    place.orch(&["queue", "run", "--workers", "8", "--drain"]).ok();
+    place.ok("queue run --workers 8 --drain");
     assert_all_done(&place, JOBS);
     let leftovers: Vec<_> =
-        std::fs::read_dir(place.path().join("state/workqueue.sqlite-owners")).unwrap().collect();
+        std::fs::read_dir(place.path("state/workqueue.sqlite-owners")).unwrap().collect();
     assert!(leftovers.is_empty(), "owners left behind: {leftovers:?}");
 }
 
@@ -72,20 +65,18 @@ fn a_job_that_kills_its_process_ends_crashed_and_takes_no_other_with_it() {
     let mut lines = noop_lines(60, 2);
     lines.push_str("{\"id\": \"killer\", \"kind\": \"exec\", \"shell\": \"kill -9 $PPID\"}\n");
     lines.push_str(&noop_lines(120, 2));
-    place.file("jobs.jsonl", lines);
-    place.orch(&["queue", "import", "jobs.jsonl"]).ok();
+    place.write("jobs.jsonl", lines);
+    place.ok("queue import jobs.jsonl");
     let mut deaths = 0;
     loop {
-        let mut child = place.spawn(&["queue", "run", "--drain", "--allow-exec"]);
-        let status = child.wait().unwrap();
-        if status.signal() != Some(9) {
+        if place.run("queue run --drain --allow-exec").signal != Some(9) {
             break;
         }
         deaths += 1;
         assert!(deaths <= 5, "it was leased again after max_job_losses deaths");
     }
     assert_eq!(deaths, 5);
-    let killer = place.orch(&["queue", "show", "killer", "--format", "json"]).ok().json();
+    let killer = place.ok("queue show killer --format json").json();
     assert_eq!((&killer["state"], &killer["reason"]), (&"error".into(), &"crashed".into()));
     let stats = place.stats();
     assert_eq!((&stats["done"], &stats["error"]), (&120.into(), &1.into()), "{stats}");
@@ -98,37 +89,37 @@ fn a_command_of_a_dead_owner_does_not_run_when_its_job_is_leased_again() {
     let script = "exec 9>>lock; flock -n 9 || echo beside >> overlap; echo $$ >> starts; \
                   [ $(wc -l < starts) -gt 1 ] || sleep 600";
     let line = serde_json::json!({"id": "long", "kind": "exec", "shell": script});
-    place.file("jobs.jsonl", format!("{line}\n"));
-    place.orch(&["queue", "import", "jobs.jsonl"]).ok();
-    let mut first = place.spawn(&["queue", "run", "--drain", "--allow-exec"]);
-    let starts = place.path().join("starts");
+    place.write("jobs.jsonl", format!("{line}\n"));
+    place.ok("queue import jobs.jsonl");
+    let first = place.start("queue run --drain --allow-exec");
+    let starts = place.path("starts");
     until("the command to start", || std::fs::read_to_string(&starts).is_ok_and(|s| !s.is_empty()));
-    first.kill().unwrap();
-    first.wait().unwrap();
-    place.orch(&["queue", "run", "--drain", "--allow-exec"]).ok();
+    first.signal(Signal::KILL);
+    assert_eq!(first.end().signal, Some(9));
+    place.ok("queue run --drain --allow-exec");
     assert_eq!(std::fs::read_to_string(&starts).unwrap().lines().count(), 2);
-    assert!(!place.path().join("overlap").exists(), "the old command was still running");
+    assert!(!place.path("overlap").exists(), "the old command was still running");
 }
 
 #[test]
 fn a_process_stopped_for_longer_than_a_lease_loses_nothing_and_doubles_nothing() {
     const JOBS: usize = 400;
     let place = Place::new();
-    place.file("jobs.jsonl", noop_lines(JOBS, 20));
-    place.file(
+    place.write("jobs.jsonl", noop_lines(JOBS, 20));
+    place.write(
         "orch.toml",
         "[orchestrator]\nlease_ttl_seconds = 30\nheartbeat_seconds = 5\nmax_workers = 2\n",
     );
-    place.orch(&["queue", "import", "jobs.jsonl"]).ok();
-    let mut stopped = place.spawn(&["queue", "run", "--drain"]);
+    place.ok("queue import jobs.jsonl");
+    let stopped = place.start("queue run --drain");
     until("progress", || place.count("done") > 0);
-    signal(&stopped, Signal::STOP);
+    stopped.signal(Signal::STOP);
     // Not draining: it must still be there when the lease ends.
-    let mut other = place.spawn(&["queue", "run"]);
+    let other = place.start("queue run");
     until("the silent owner's jobs", || place.count("done") == JOBS as u64);
-    signal(&stopped, Signal::CONT);
-    assert!(stopped.wait().unwrap().success());
-    signal(&other, Signal::TERM);
-    assert_eq!(other.wait().unwrap().code(), Some(143));
+    stopped.signal(Signal::CONT);
+    stopped.end().code(0);
+    other.signal(Signal::TERM);
+    other.end().code(143);
     assert_all_done(&place, JOBS);
 }

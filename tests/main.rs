@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod crash;
 mod limits;
+mod run;
 mod support;
 mod tidy;
 

@@ -167,6 +167,10 @@ impl CliError {
             CliError::Thread { .. } | CliError::Run(RunError::Thread { .. }) => {
                 Some("the limits of this account (`ulimit -a`) may be too low".to_owned())
             }
+            CliError::Run(RunError::Machine(_)) => Some(
+                "make room and run the same command again: the jobs were given back, no attempt is counted"
+                    .to_owned(),
+            ),
             CliError::Read(error) => read_hint(error),
             CliError::Rejects(_) => Some("name another file with --rejects FILE".into()),
             CliError::File { source, .. } => io_hint(source),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use serde::de::DeserializeOwned;
 
+use super::MachineFault;
 use crate::clock::Clock;
 use crate::job::{ErrorReason, Key, Leased, Mono, Outcome, WallMs};
 use crate::limit::{Gate, Permit, Wait};
@@ -114,19 +115,26 @@ impl fmt::Debug for Cancel {
 ///
 /// Dropped without a word it reports an internal error, so that no job is ever forgotten.
 pub struct Completion {
-    report: Option<Box<dyn FnOnce(Outcome) + Send>>,
+    report: Option<Box<Report>>,
 }
 
+type Report = dyn FnOnce(Result<Outcome, MachineFault>) + Send;
+
 impl Completion {
-    /// A completion that hands the outcome to `report`.
-    pub fn new(report: impl FnOnce(Outcome) + Send + 'static) -> Completion {
+    /// A completion that hands what came of it to `report`.
+    pub fn new(report: impl FnOnce(Result<Outcome, MachineFault>) + Send + 'static) -> Completion {
         Completion { report: Some(Box::new(report)) }
     }
 
     /// Says what came of it.
-    pub fn finish(mut self, outcome: Outcome) {
+    pub fn finish(self, outcome: Outcome) {
+        self.end(Ok(outcome));
+    }
+
+    /// Says what came of it, or that this machine cannot go on: see [`MachineFault`].
+    pub fn end(mut self, ended: Result<Outcome, MachineFault>) {
         if let Some(report) = self.report.take() {
-            report(outcome);
+            report(ended);
         }
     }
 }
@@ -134,7 +142,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         if let Some(report) = self.report.take() {
-            report(Outcome::retry(ErrorReason::Internal, "the handler forgot this job"));
+            report(Ok(Outcome::retry(ErrorReason::Internal, "the handler forgot this job")));
         }
     }
 }
@@ -328,6 +336,7 @@ pub(crate) mod testing {
             });
             match handler.run(&mut context) {
                 Ran::Finished(outcome) => outcome,
+                Ran::GaveUp(fault) => panic!("the handler gave up: {fault}"),
                 Ran::Later => panic!("the handler has not finished"),
             }
         }

@@ -9,6 +9,8 @@ mod fetch;
 mod noop;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
@@ -28,11 +30,41 @@ pub enum Ran {
     Finished(Outcome),
     /// Somebody else holds the [`Completion`] and will say; the worker is free.
     Later,
+    /// No job can be done on this machine as it is.
+    GaveUp(MachineFault),
+}
+
+/// Why no job can be done on this machine as it is: its disk is full, say.
+///
+/// The job is not to blame: it is handed back and no attempt is counted. The run stops in good order and ends
+/// with [`crate::run::RunError::Machine`], lest it lead the whole queue into the same trouble.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct MachineFault {
+    /// One sentence that names the thing and the place.
+    pub message: String,
+}
+
+impl MachineFault {
+    /// The fault in an error of the system at `place`, where it means that there is no room left on its disk.
+    #[must_use]
+    pub fn of_full_disk(place: &Path, error: &io::Error) -> Option<MachineFault> {
+        let full =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let message = || format!("no space left: {}: {error}", place.display());
+        full.then(|| MachineFault { message: message() })
+    }
 }
 
 impl From<Outcome> for Ran {
     fn from(outcome: Outcome) -> Ran {
         Ran::Finished(outcome)
+    }
+}
+
+impl From<Result<Outcome, MachineFault>> for Ran {
+    fn from(ended: Result<Outcome, MachineFault>) -> Ran {
+        ended.map_or_else(Ran::GaveUp, Ran::Finished)
     }
 }
 

@@ -476,7 +476,7 @@ pub trait Store: Send {
     /// registered any more it changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`]; the owner stays as it was.
+    /// [`StoreError`]; the store may know it all the same once the owner is dead, where it has another place to note it.
     fn retire(&mut self, owner: &Owner, now: WallMs) -> Result<(), StoreError>;
 
     /// Finds dead owners and frees what they held: ends their process groups first, then gives the attempts

@@ -287,9 +287,10 @@ fn drive(
             Ok(Next::Wait(Some(timeout))) => inbox.recv_timeout(timeout).ok(),
             Ok(Next::Wait(None)) => inbox.recv().ok(),
             Ok(Next::Over) => {
+                let fault = dispatcher.fault.take();
                 let report = dispatcher.finish();
                 threads.end(report.abandoned);
-                return Ok(report);
+                return fault.map_or(Ok(report), |fault| Err(fault.into()));
             }
             Err(error) => {
                 // Everything leased was cancelled; nothing can be settled any more.

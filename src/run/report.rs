@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::stop::StopCause;
+use crate::handler::MachineFault;
 use crate::job::Reason;
 use crate::queue::store::{Counts, Remaining, StoreError};
 
@@ -14,6 +15,10 @@ pub enum RunError {
     /// free again once this process has ended.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A handler said that no job can be done on this machine as it is. Its job was handed back, no attempt was
+    /// counted, and what else ran was let finish.
+    #[error(transparent)]
+    Machine(#[from] MachineFault),
     /// The system gave no thread or descriptor.
     #[error("cannot start {what}: {source}")]
     Thread {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Barrier, Mutex};
 
 use super::*;
-use crate::handler::Ran;
+use crate::handler::{MachineFault, Ran};
 use crate::job::{ErrorReason, Jitter, JobSpec, Key, Reason, State, Strategy, WallMs};
 use crate::limit::KeyLimits;
 use crate::queue::memory::MemoryStore;
@@ -83,6 +83,51 @@ fn a_panic_is_an_error_of_that_job_alone() {
     let job = all(&mut *look).swap_remove(7);
     assert_eq!(job.reason, Some(Reason::Error(ErrorReason::Panic)));
     assert!(job.message.contains("seven"), "{}", job.message);
+}
+
+#[test]
+fn a_machine_that_cannot_go_on_ends_the_run_and_no_attempt_is_counted() {
+    struct Full;
+    impl Handler for Full {
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            let fault = MachineFault { message: "no space left".to_owned() };
+            // Every other one from elsewhere, as a publisher would.
+            if context.job().token.job.0 % 2 == 0 {
+                return Ran::GaveUp(fault);
+            }
+            context.finish_later().unwrap().end(Err(fault));
+            Ran::Later
+        }
+    }
+    let (runner, mut look) = runner(store_with(&jobs(500)));
+    let error = runner.handler("test", Full).unwrap().drain().unwrap_err();
+    assert!(matches!(&error, RunError::Machine(fault) if fault.message == "no space left"));
+    for job in all(&mut *look) {
+        assert_eq!((job.state, job.attempts, job.losses), (State::Queued, 0, 0), "{job:?}");
+    }
+}
+
+/// Both once left the dispatcher with a wrong count of what is in flight.
+#[test]
+fn a_handler_that_tells_two_ends_or_none_ends_its_job_once() {
+    struct Confused;
+    impl Handler for Confused {
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            let nth = context.job().token.job.0;
+            let _dropped = (nth % 3 > 0).then(|| context.finish_later().unwrap());
+            match nth % 3 {
+                0 => Ran::Later,
+                1 => panic!("after it took its completion"),
+                _ => Outcome::done().into(),
+            }
+        }
+    }
+    let (runner, mut look) = runner(store_with(&jobs(60)));
+    let report = runner.handler("test", Confused).unwrap().drain().unwrap();
+    assert_eq!((report.failed, report.queue.error, report.lost), (60, 60, 0));
+    for job in all(&mut *look) {
+        assert_eq!(job.reason, Some(Reason::Error(ErrorReason::Internal)), "{job:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! of that job, and a worker that does not return from its deadline is abandoned and replaced.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::event::{Event, Listener};
 use crate::clock::Clock;
-use crate::handler::{Cancel, CancelReason, Completion, Context, ContextParts, Ran, Registry};
+use crate::handler::{
+    Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry,
+};
 use crate::job::{ErrorReason, Leased, LimitKey, Mono, Outcome, WallMs};
 use crate::limit::{Gate, Permit};
 use crate::queue::store::{Owner, Recovered};
@@ -53,7 +56,8 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) job: Arc<Leased>,
-    pub(super) outcome: Outcome,
+    /// What came of it, or why this machine cannot go on.
+    pub(super) ended: Result<Outcome, MachineFault>,
     pub(super) cancelled: Option<CancelReason>,
     pub(super) worker: usize,
     /// Whether the worker that ran it takes another job now: not after a handover, nor once abandoned.
@@ -138,17 +142,21 @@ fn attempt(
         slot.cancel.reset();
         (cancelled, abandoned)
     };
-    let message = match ran {
-        Ran::Later => Message::HandedOver { abandoned },
-        Ran::Finished(outcome) => Message::Finished(Finished {
+    let finished = |ended| {
+        Message::Finished(Finished {
             job,
-            outcome,
+            ended,
             cancelled,
             worker: slot.index,
             frees_worker: !abandoned,
             started_at,
             elapsed: shared.clock.mono().since(started),
-        }),
+        })
+    };
+    let message = match ran {
+        Ran::Later => Message::HandedOver { abandoned },
+        Ran::Finished(outcome) => finished(Ok(outcome)),
+        Ran::GaveUp(fault) => finished(Err(fault)),
     };
     // A dispatcher that is gone has retired its owner: the lease is handed back by whoever looks next.
     let _ = shared.inbox.send(message);
@@ -167,15 +175,17 @@ fn run_handler(
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
     let owner = Arc::clone(&shared.owner.read());
+    let handed_over = Cell::new(false);
     let completion = || {
+        handed_over.set(true);
         let (inbox, job, clock) =
             (shared.inbox.clone(), Arc::clone(job), Arc::clone(&shared.clock));
         let worker = slot.index;
-        Completion::new(move |outcome| {
+        Completion::new(move |ended| {
             let elapsed = clock.mono().since(started);
             let _ = inbox.send(Message::Finished(Finished {
                 job,
-                outcome,
+                ended,
                 cancelled: None,
                 worker,
                 frees_worker: false,
@@ -195,13 +205,21 @@ fn run_handler(
         owner_directory: owner.directory.as_deref(),
         completion: Box::new(completion),
     });
-    match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
+    let ran = match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
         Ok(ran) => ran,
         Err(panic) => Outcome::fail(
             ErrorReason::Panic,
             format!("the handler panicked: {}", panic_message(&*panic)),
         )
         .into(),
+    };
+    // An attempt has one end: the completion, once taken, is the only one to tell it.
+    match (handed_over.get(), ran) {
+        (true, _) => Ran::Later,
+        (false, Ran::Later) => {
+            Outcome::fail(ErrorReason::Internal, "the handler forgot this job").into()
+        }
+        (false, ran) => ran,
     }
 }
 

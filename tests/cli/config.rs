@@ -7,7 +7,7 @@ fn default_is_the_file_that_is_compiled_in_and_is_valid() {
     let place = Place::new();
     let default = place.ok("config default").out;
     assert_eq!(default, include_str!("../../config/default.toml"));
-    place.write("orch.toml", &default);
+    place.write("orch.toml", default);
     assert_eq!(place.ok("config check").out, "ok: orch.toml\n");
 }
 

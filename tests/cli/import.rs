@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Place, noops};
+use super::{Place, Ran, noops};
 
 const SIX_GOOD_AND_LINE_7: &str = r#"{"doi":"10.1234/ABC","title":"one"}
 {"id":"two","kind":"noop","sleep_ms":1}
@@ -17,7 +17,7 @@ const SIX_GOOD_AND_LINE_7: &str = r#"{"doi":"10.1234/ABC","title":"one"}
 #[test]
 fn a_file_is_imported_once_and_says_so() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(3));
+    place.write("in.jsonl", noops(3));
     assert_eq!(place.ok("queue import in.jsonl").out, "imported 3, already there 0, rejected 0\n");
     assert_eq!(place.ok("queue import in.jsonl").out, "imported 0, already there 3, rejected 0\n");
     assert_eq!(place.counts().queued, 3);
@@ -42,7 +42,7 @@ fn bad_json_on_line_7_stops_no_other_line() {
 #[test]
 fn strict_imports_nothing_if_any_line_is_bad() {
     let place = Place::new();
-    place.write("good.jsonl", &noops(2));
+    place.write("good.jsonl", noops(2));
     place.write("bad.jsonl", SIX_GOOD_AND_LINE_7);
     let ran = place.run("queue import --strict good.jsonl bad.jsonl --rejects r.jsonl").code(3);
     assert_eq!(ran.out, "imported 0, already there 0, rejected 1 (written to r.jsonl)\n");
@@ -58,8 +58,9 @@ fn strict_imports_nothing_if_any_line_is_bad() {
 fn strict_reads_standard_input_twice() {
     let place = Place::new();
     let strict = |text: String| {
-        let mut command = place.command("queue import --strict --report json -");
-        super::Ran::of(command.write_stdin(text))
+        let command = place.command("queue import --strict --report json -");
+        let mut command = assert_cmd::Command::from_std(command);
+        Ran::from(command.write_stdin(text).output().unwrap())
     };
     let bad = strict(SIX_GOOD_AND_LINE_7.to_owned()).code(3).says(&["<stdin>:7:8: "]);
     assert_eq!(bad.json()["imported"], 0);
@@ -82,7 +83,7 @@ fn csv_lines_and_gzip_are_read_together() {
 #[test]
 fn the_first_twenty_bad_lines_are_shown_and_all_are_kept() {
     let place = Place::new();
-    place.write("in.jsonl", &"bad\n".repeat(50));
+    place.write("in.jsonl", "bad\n".repeat(50));
     let ran =
         place.run("queue import in.jsonl").code(3).says(&["in.jsonl:20:", "30 more bad lines"]);
     assert!(!ran.err.contains("in.jsonl:21:"), "{}", ran.err);
@@ -92,7 +93,7 @@ fn the_first_twenty_bad_lines_are_shown_and_all_are_kept() {
 #[test]
 fn a_limit_counts_jobs_and_not_lines() {
     let place = Place::new();
-    place.write("in.jsonl", &format!("bad\n\n{}", noops(10)));
+    place.write("in.jsonl", format!("bad\n\n{}", noops(10)));
     let ran = place.run("queue import in.jsonl --limit 4").code(3);
     assert!(ran.out.starts_with("imported 4, "), "{}", ran.out);
 }
@@ -102,7 +103,7 @@ fn duplicates_are_skipped_updated_or_run_again() {
     let place = Place::new();
     let line = |value| format!("{{\"id\":\"a\",\"kind\":\"noop\",\"sleep_ms\":{value}}}\n");
     let import = |value, how: &str| {
-        place.write("in.jsonl", &line(value));
+        place.write("in.jsonl", line(value));
         place.ok(&format!("queue import in.jsonl --on-duplicate {how}")).out
     };
     let sleep = || place.ok("queue show a --format json").json()["payload"]["sleep_ms"].clone();
@@ -120,7 +121,7 @@ fn duplicates_are_skipped_updated_or_run_again() {
 #[test]
 fn a_file_that_is_not_there_imports_nothing_of_the_others() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(1));
+    place.write("in.jsonl", noops(1));
     let ran =
         place.run("queue import in.jsonl nofile").code(1).says(&["error: ", "nofile", "hint: "]);
     assert_eq!(ran.out, "");

@@ -5,65 +5,16 @@ mod errors;
 mod import;
 mod queue;
 
-use std::path::PathBuf;
-
-use assert_cmd::Command;
 use orch::job::{Change, ErrorReason, FinalState, Kind, Note, Reason};
 use orch::queue::WorkQueue;
 use orch::queue::store::{Counts, Settlement, Turn, Want};
 
-/// A directory of its own, with nothing of this machine's configuration in reach.
-struct Place {
-    directory: tempfile::TempDir,
-}
+use crate::support::{Place, Ran};
 
-/// What a command came to.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
+/// What only these tests want of a place: its queue through the library.
 impl Place {
-    fn new() -> Place {
-        Place { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// The command of a line; words are separated by single spaces.
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-        command.current_dir(self.directory.path()).env_clear().env("HOME", self.directory.path());
-        command.args(line.split(' ').filter(|word| !word.is_empty()));
-        command
-    }
-
-    fn run(&self, line: &str) -> Ran {
-        Ran::of(&mut self.command(line))
-    }
-
-    /// The same, but it must end so.
-    #[track_caller]
-    fn ok(&self, line: &str) -> Ran {
-        self.run(line).code(0)
-    }
-
     fn queue(&self) -> WorkQueue {
-        WorkQueue::open_existing(self.path("state/workqueue.sqlite")).unwrap()
+        WorkQueue::open_existing(self.database()).unwrap()
     }
 
     fn counts(&self) -> Counts {
@@ -111,36 +62,6 @@ impl Place {
         let settles = Turn { owner: &owner, now, settle: &settle, lease: &[], max_payload_bytes };
         store.turn(&settles).unwrap();
         store.retire(&owner, now).unwrap();
-    }
-}
-
-impl Ran {
-    fn of(command: &mut Command) -> Ran {
-        let output = command.output().unwrap();
-        Ran {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    #[track_caller]
-    fn code(self, code: i32) -> Ran {
-        assert_eq!(self.code, Some(code), "out: {}\nerr: {}", self.out, self.err);
-        self
-    }
-
-    /// It said all of these on standard error.
-    #[track_caller]
-    fn says(self, words: &[&str]) -> Ran {
-        for word in words {
-            assert!(self.err.contains(word), "no {word:?} in: {}", self.err);
-        }
-        self
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 }
 

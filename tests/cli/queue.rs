@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use orch::job::{DoneReason, ErrorReason, FinalState, Reason, SkipReason};
 
-use super::{Place, noops};
+use super::{Place, Ran, noops};
 
 #[test]
 fn enqueue_takes_an_id_json_and_flags_and_flags_win() {
@@ -16,7 +16,7 @@ fn enqueue_takes_an_id_json_and_flags_and_flags_win() {
         place.command("queue enqueue job --kind noop --priority high --host Example.ORG");
     command.args(["--resolver", "Europe-PMC", "--run-at", "2030-01-31T08:00:00Z"]);
     command.arg(r#"{"kind":"fetch","priority":"low","host":"other.example","sleep_ms":7}"#);
-    super::Ran::of(&mut command).code(0);
+    Ran::of(&mut command).code(0);
     let job = place.ok("queue show job --format json").json();
     assert_eq!(job["kind"], "noop");
     assert_eq!(job["priority"], "high");
@@ -41,7 +41,7 @@ fn a_delay_is_from_now() {
 #[test]
 fn stats_are_a_table_and_json() {
     let place = Place::new();
-    place.write("in.jsonl", &format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(2)));
+    place.write("in.jsonl", format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(2)));
     place.ok("queue import in.jsonl");
     let table = place.ok("queue stats").out;
     let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
@@ -60,7 +60,7 @@ fn stats_are_a_table_and_json() {
 #[test]
 fn list_filters_and_prints_a_table_or_an_array() {
     let place = Place::new();
-    place.write("in.jsonl", &format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(3)));
+    place.write("in.jsonl", format!("{}{{\"url\":\"https://a.example/x\"}}\n", noops(3)));
     place.ok("queue import in.jsonl");
     let ids = |line: &str| -> Vec<String> {
         let json = place.ok(line).json();
@@ -106,7 +106,7 @@ fn a_line_cannot_drive_the_terminal() {
 #[test]
 fn retry_failed_puts_back_and_says_how_many() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(5));
+    place.write("in.jsonl", noops(5));
     place.ok("queue import in.jsonl");
     assert_eq!(place.ok("queue retry-failed").out, "requeued 0\n");
     place.fail_all(ErrorReason::Timeout);
@@ -155,7 +155,7 @@ fn export_lifts_what_the_handler_recorded() {
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!((&rows[0][at], &rows[1][at], rows.len()), ("CC-BY, \"4.0\"", "", 2));
     let left: Vec<_> =
-        std::fs::read_dir(place.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        std::fs::read_dir(place.folder()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".export-")), "{left:?}");
     place.run("queue export --output none/out.csv").code(1).says(&["none/out.csv", "hint: "]);
 }
@@ -177,18 +177,13 @@ fn prune_deletes_what_is_finished_and_old_and_remembers_it() {
 #[test]
 fn a_reader_that_has_seen_enough_is_success() {
     let place = Place::new();
-    place.write("in.jsonl", &noops(20_000));
+    place.write("in.jsonl", noops(20_000));
     place.ok("queue import in.jsonl");
     for line in
         ["queue list", "queue list --format json", "queue export", "queue export --format csv"]
     {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_orch"))
-            .args(line.split(' '))
-            .current_dir(place.path(""))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut some = [0; 10];
         child.stdout.take().unwrap().read_exact(&mut some).unwrap();
         let output = child.wait_with_output().unwrap();

@@ -21,6 +21,7 @@
 //! | because it was cancelled, however it then ends | is tried again, reason `deadline` or `internal` |
 //! | before it began: no such program or directory, not allowed | ends in error, reason `bad_payload` |
 //! | before it began: no process, memory or descriptor to be had | is tried again, reason `internal` |
+//! | before it began: no room on the disk to record it | is handed back, and the run ends |
 //!
 //! The command leads a process group of its own (see [`crate::process`]). Cancelled, the group gets SIGTERM, and SIGKILL
 //! two seconds later. As soon as the leader has exited, whatever is left of its group is killed: no command outlives its
@@ -53,7 +54,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use super::{Context, Handler, Ran};
+use super::{Context, Handler, MachineFault, Ran};
 use crate::job::{ErrorReason, Outcome};
 use crate::process::{Group, Launch, LaunchError};
 use output::{Tail, last_line};
@@ -69,28 +70,27 @@ pub struct Exec;
 
 impl Handler for Exec {
     fn run(&self, context: &mut Context<'_>) -> Ran {
-        let outcome = match Task::of(context) {
-            Ok(task) => attempt(&task, context),
-            Err(error) => Outcome::fail(ErrorReason::BadPayload, error.to_string()),
-        };
-        outcome.into()
+        match Task::of(context) {
+            Ok(task) => attempt(&task, context).into(),
+            Err(error) => Outcome::fail(ErrorReason::BadPayload, error.to_string()).into(),
+        }
     }
 }
 
-fn attempt(task: &Task, context: &Context<'_>) -> Outcome {
+fn attempt(task: &Task, context: &Context<'_>) -> Result<Outcome, MachineFault> {
     if let Some(reason) = context.cancel().reason() {
-        return reason.outcome();
+        return Ok(reason.outcome());
     }
     let pump = match start(task, context) {
         Ok(pump) => pump,
-        Err(error) => return not_started(task, &error),
+        Err(error) => return not_started(task, &error, context.owner_directory()),
     };
-    match pump.finish(context) {
+    Ok(match pump.finish(context) {
         Ok(finished) => verdict(&finished),
         Err(error) => {
             Outcome::retry(ErrorReason::Internal, format!("lost sight of the command: {error}"))
         }
-    }
+    })
 }
 
 fn start<'a>(task: &'a Task, context: &Context<'_>) -> Result<Pump<'a>, LaunchError> {
@@ -120,7 +120,12 @@ fn input(text: &str) -> io::Result<(OwnedFd, Option<Feed<'_>>)> {
 }
 
 /// Whether the line is to blame, this machine, or the moment.
-fn not_started(task: &Task, error: &LaunchError) -> Outcome {
+fn not_started(
+    task: &Task,
+    error: &LaunchError,
+    owner_directory: Option<&Path>,
+) -> Result<Outcome, MachineFault> {
+    let full = |cause| owner_directory.and_then(|at| MachineFault::of_full_disk(at, cause));
     let message = match error {
         LaunchError::Directory(cause) if will_not_pass(cause) => {
             let directory = task.directory.as_deref().unwrap_or(Path::new("."));
@@ -130,9 +135,10 @@ fn not_started(task: &Task, error: &LaunchError) -> Outcome {
             let program = task.words.first().map_or("", String::as_str);
             format!("command: cannot run {program:?}: {cause}")
         }
-        error => return Outcome::retry(ErrorReason::Internal, error.to_string()),
+        LaunchError::Prepare(cause) if let Some(fault) = full(cause) => return Err(fault),
+        error => return Ok(Outcome::retry(ErrorReason::Internal, error.to_string())),
     };
-    Outcome::fail(ErrorReason::BadPayload, message)
+    Ok(Outcome::fail(ErrorReason::BadPayload, message))
 }
 
 /// Whether execve(2) or chdir(2) would say the same again: the others are want of something, such as memory.

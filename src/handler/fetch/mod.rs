@@ -142,7 +142,8 @@ impl FetchHandler {
         Ok(FetchHandler { settings, client, out, publisher })
     }
 
-    fn attempt(&self, context: &mut Context<'_>) -> Result<Ran, Outcome> {
+    /// One attempt; `Err` where it ended early.
+    fn attempt(&self, context: &mut Context<'_>) -> Result<Ran, Ran> {
         let payload: Payload = context
             .payload_as()
             .map_err(|error| Outcome::fail(ErrorReason::BadPayload, error.to_string()))?;
@@ -153,7 +154,7 @@ impl FetchHandler {
         }
         let candidates = payload.candidates();
         if candidates.urls.is_empty() {
-            return Err(nothing_to_ask(&candidates));
+            return Err(nothing_to_ask(&candidates).into());
         }
         let mut progress = Progress::of(context.job());
         progress.add(candidates.refused);
@@ -175,7 +176,7 @@ impl FetchHandler {
         context: &mut Context<'_>,
         payload: &Payload,
         path: &Path,
-    ) -> Result<Option<Ran>, Outcome> {
+    ) -> Result<Option<Ran>, Ran> {
         let go_on = || context.cancel().reason().is_none();
         let existing =
             inspect::existing(path, go_on).map_err(|error| disk_trouble(path, &error))?;
@@ -258,7 +259,7 @@ impl Handler for FetchHandler {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Ran {
-        self.attempt(context).unwrap_or_else(Ran::Finished)
+        self.attempt(context).unwrap_or_else(|ended_early| ended_early)
     }
 }
 

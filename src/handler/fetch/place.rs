@@ -87,8 +87,7 @@ impl Publisher {
         };
         if let Some(ready) = unsent {
             let error = io::Error::other("the publisher has ended");
-            let outcome = disk_trouble(&ready.path, &error);
-            ready.completion.finish(outcome);
+            ready.completion.end(disk_trouble(&ready.path, &error));
         }
     }
 }
@@ -160,7 +159,7 @@ fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path) {
                 let ended = named.drain(..).map(|done| (done.path, done.completion));
                 let ended = ended.chain(group.into_iter().map(|r| (r.path, r.completion)));
                 for (path, completion) in ended {
-                    completion.finish(disk_trouble(&path, &error));
+                    completion.end(disk_trouble(&path, &error));
                 }
             }
         }
@@ -199,7 +198,7 @@ fn rename(disk: &impl Disk, ready: Ready) -> Option<Named> {
     match renamed {
         Ok(()) => Some(Named { path, outcome, completion }),
         Err(error) => {
-            completion.finish(disk_trouble(&path, &error));
+            completion.end(disk_trouble(&path, &error));
             None
         }
     }
@@ -213,7 +212,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::job::ErrorReason;
+    use crate::handler::MachineFault;
 
     /// Writes down what happens, fails on demand, and holds the first sync until told.
     #[derive(Clone)]
@@ -254,7 +253,7 @@ mod tests {
         root: tempfile::TempDir,
         publisher: Publisher,
         log: Arc<Mutex<Vec<String>>>,
-        ended: Arc<Mutex<Vec<Outcome>>>,
+        ended: Arc<Mutex<Vec<Result<Outcome, MachineFault>>>>,
         go: Sender<()>,
     }
 
@@ -342,8 +341,7 @@ mod tests {
         drop(publisher);
         let ended = ended.lock();
         assert!(
-            matches!(&ended[..], [Outcome::Retry { reason: ErrorReason::Internal, note, .. }]
-                if note.message.contains("no space left")),
+            matches!(&ended[..], [Err(fault)] if fault.message.contains("no space left")),
             "{ended:?}"
         );
         assert_eq!(std::fs::read_dir(root.path().join("d")).unwrap().count(), 0);
@@ -359,7 +357,7 @@ mod tests {
             let path = root.path().join(format!("{n}.pdf"));
             let (send, expected) = (send.clone(), path.clone());
             let completion = Completion::new(move |outcome| {
-                send.send((outcome, expected.exists())).unwrap();
+                send.send((outcome.unwrap(), expected.exists())).unwrap();
             });
             publisher.publish(Ready {
                 file: Some(file),

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
+use crate::handler::MachineFault;
 use crate::job::{ErrorReason, Outcome, Reason, SkipReason, WallMs};
 
 /// The longest text kept of one URL.
@@ -149,8 +150,10 @@ fn shorten(text: &str, max_bytes: usize) -> String {
 pub(super) enum Fault {
     /// The next candidate may do better.
     Candidate(Verdict),
-    /// Nothing more can be done in this attempt: cancelled, deferred, or no room on the disk.
+    /// Nothing more can be done in this attempt: cancelled, deferred, or refused by the disk.
     Attempt(Box<Outcome>),
+    /// Nothing more can be done in any attempt: no room on the disk.
+    Machine(MachineFault),
 }
 
 impl From<Verdict> for Fault {
@@ -165,11 +168,22 @@ impl From<Outcome> for Fault {
     }
 }
 
+impl From<Result<Outcome, MachineFault>> for Fault {
+    fn from(ended: Result<Outcome, MachineFault>) -> Fault {
+        ended.map_or_else(Fault::Machine, Fault::from)
+    }
+}
+
 /// What an attempt comes to when this machine's disk does not take the file.
-pub(super) fn disk_trouble(path: &Path, error: &io::Error) -> Outcome {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let what = if full { "no space left" } else { "the file system refuses" };
-    Outcome::retry(ErrorReason::Internal, format!("{what}: {}: {error}", path.display()))
+///
+/// # Errors
+/// [`MachineFault`] when the disk is full: the next file would fare no better.
+pub(super) fn disk_trouble(path: &Path, error: &io::Error) -> Result<Outcome, MachineFault> {
+    if let Some(fault) = MachineFault::of_full_disk(path, error) {
+        return Err(fault);
+    }
+    let message = format!("the file system refuses: {}: {error}", path.display());
+    Ok(Outcome::retry(ErrorReason::Internal, message))
 }
 
 fn write_reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {

@@ -15,7 +15,7 @@ use super::progress::{Progress, Trail};
 use super::retry_after;
 use super::verdict::{Fault, Tried, Verdict, shown};
 use super::{FetchHandler, manifest};
-use crate::handler::Context;
+use crate::handler::{Context, Ran};
 use crate::job::{ErrorReason, Key, Note, Outcome, Reason, SkipReason, WallMs};
 use crate::limit::Permit;
 
@@ -54,18 +54,19 @@ impl Walk<'_, '_, '_> {
     ///
     /// # Errors
     /// What the attempt comes to when no candidate gave a file.
-    pub(super) fn run(&mut self, candidates: &[Url]) -> Result<Found, Outcome> {
+    pub(super) fn run(&mut self, candidates: &[Url]) -> Result<Found, Ran> {
         for url in candidates {
             if self.progress.has_verdict(url) {
                 continue;
             }
             match self.walk(url) {
                 Ok(found) => return Ok(found),
-                Err(Fault::Attempt(outcome)) => return Err(*outcome),
+                Err(Fault::Attempt(outcome)) => return Err(Ran::Finished(*outcome)),
+                Err(Fault::Machine(fault)) => return Err(Ran::GaveUp(fault)),
                 Err(Fault::Candidate(verdict)) => self.progress.add([Tried::new(url, verdict)]),
             }
         }
-        Err(self.conclude())
+        Err(self.conclude().into())
     }
 
     fn walk(&mut self, candidate: &Url) -> Result<Found, Fault> {

@@ -1,7 +1,8 @@
 //! Owners as files: who is alive, without asking the clock or the database.
 //!
 //! ```text
-//!   <database>-owners/<id>/lock    flock, exclusive, for as long as the owner's process lives (or its last handle)
+//!   <database>-owners/<id>/lock    flock, exclusive, for as long as the owner's process lives (or its last handle);
+//!                                  empty once it ended in good order but had no room to write so in the database
 //!                          bell    a FIFO; a byte in it says that there is work
 //!                          …       records of process groups, see crate::process
 //! ```
@@ -29,7 +30,7 @@ const BELL: &str = "bell";
 #[derive(Debug)]
 struct Held {
     /// Closing it is the owner's death.
-    _lock: File,
+    lock: File,
     /// Keeps the FIFO open for those who ring, and what they rang until somebody reads it.
     _bell: Option<File>,
 }
@@ -112,6 +113,19 @@ impl Owners {
         }
     }
 
+    /// Notes beside the database that an owner of ours ends in good order. Takes no room: the disk may be full.
+    pub(super) fn resign(&self, id: &str) {
+        if let Some(held) = self.held.lock().get(id) {
+            // As bad as before: it will be taken for one that died.
+            let _ = held.lock.set_len(0);
+        }
+    }
+
+    /// Whether that owner ended so.
+    pub(super) fn has_resigned(&self, id: &str) -> bool {
+        fs::metadata(self.directory(id).join(LOCK)).is_ok_and(|lock| lock.len() == 0)
+    }
+
     /// Whether somebody holds the lock of that owner.
     pub(super) fn probe(&self, id: &str) -> Result<Lock, StoreError> {
         let path = self.directory(id).join(LOCK);
@@ -171,10 +185,10 @@ fn hold(directory: &Path) -> Result<Held, StoreError> {
         .open(&path)
         .map_err(io_error("create", &path))?;
     lock_file(&lock).map_err(io_error("lock", &path))?;
-    lock.write_all(boot_id().as_bytes()).map_err(io_error("write", &path))?;
+    writeln!(lock, "{}", boot_id().trim()).map_err(io_error("write", &path))?;
     let path = directory.join(BELL);
     let bell = make_bell(&path).map_err(io_error("create", &path))?;
-    Ok(Held { _lock: lock, _bell: bell })
+    Ok(Held { lock, _bell: bell })
 }
 
 #[cfg(not(target_vendor = "apple"))]

@@ -84,7 +84,8 @@ impl SqliteStore {
                 return Ok(false);
             }
             Ok(batch.run(sql::DELETE_OWNER, key)? == 1)
-        })?;
+        });
+        let gone = gone.inspect_err(|_| self.shared.owners.resign(&owner.id))?;
         if gone { self.shared.owners.remove(&owner.id) } else { Ok(()) }
     }
 
@@ -242,12 +243,13 @@ fn free_some(
     if end == End::Dead && owners.probe(&owner.id).map_err(Fault::Store)? == Lock::Held {
         return Ok(Step::Alive);
     }
+    let in_good_order = owner.retired || owners.has_resigned(&owner.id);
     let leases = leases_of(batch, owner.row, MAX_FREED)?;
     let mut freed = Freed::default();
     for (token, lane) in &leases {
         let lease = (token.job.0, token.epoch.0, owner.row);
         batch.changed_one(batch.run(sql::RELEASE, lease)?, token.job)?;
-        if owner.retired {
+        if in_good_order {
             take_back(batch, *token)?;
             freed.handed_back += 1;
         } else if lose(batch, *token, *lane, terms)? == State::Error {

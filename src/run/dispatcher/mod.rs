@@ -29,7 +29,7 @@ use super::frontier::{Appetite, Frontier};
 use super::report::{RunError, RunReport, Tally};
 use super::stop::StopCause;
 use super::worker::{Assigned, Message, Shared, Slot};
-use crate::handler::CancelReason;
+use crate::handler::{CancelReason, MachineFault};
 use crate::job::{Kind, Leased, Mono, Priority, Suspicion, WallMs};
 use crate::queue::store::{
     LaneCursor, Owner, Settlement, Store, StoreError, Turn, TurnReport, Want,
@@ -126,6 +126,8 @@ pub(super) struct Dispatcher {
 
     phase: Phase,
     stop: Option<StopCause>,
+    /// Why this machine cannot go on: read by the driver.
+    pub(super) fault: Option<MachineFault>,
     began: Mono,
     last_progress: Option<Mono>,
     tally: Tally,
@@ -180,6 +182,7 @@ impl Dispatcher {
             retry_turn_at: None,
             phase: Phase::Running,
             stop: None,
+            fault: None,
             began: now,
             last_progress: None,
             tally: Tally::default(),

@@ -17,14 +17,20 @@ use crate::run::worker::Finished;
 
 impl Dispatcher {
     pub(super) fn take_finished(&mut self, finished: Finished) {
-        let Finished { job, outcome, cancelled, worker, frees_worker, started_at, elapsed } =
+        let Finished { job, ended, cancelled, worker, frees_worker, started_at, elapsed } =
             finished;
         if frees_worker {
             self.busy -= 1;
         }
         self.over(&job);
         self.finished_since_turn += 1;
-        let change = self.change_of(&job, outcome, cancelled);
+        let change = match ended {
+            Ok(outcome) => self.change_of(&job, outcome, cancelled),
+            Err(fault) => {
+                self.give_up(fault);
+                Change::HandBack
+            }
+        };
         self.settlements.push(Settlement {
             token: job.token,
             change,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Dispatcher, Origin, Phase};
-use crate::handler::CancelReason;
+use crate::handler::{CancelReason, MachineFault};
 use crate::job::{Change, Leased, Mono};
 use crate::queue::store::Settlement;
 use crate::run::event::{Event, StopPhase};
@@ -81,13 +81,23 @@ impl Dispatcher {
     pub(super) fn begin_stop(&mut self, request: StopRequest) {
         let now = self.shared.clock.mono();
         self.stop.get_or_insert(request.cause);
+        self.begin_draining(now);
+        if request.now {
+            self.begin_cancelling(now, CANCEL_GRACE_NOW);
+        }
+    }
+
+    /// Stops in good order, for the run would do no better with any other job.
+    pub(super) fn give_up(&mut self, fault: MachineFault) {
+        self.fault.get_or_insert(fault);
+        self.begin_draining(self.shared.clock.mono());
+    }
+
+    fn begin_draining(&mut self, now: Mono) {
         if self.phase == Phase::Running {
             self.hand_back_unstarted();
             self.phase = Phase::Draining { until: now.plus(self.options.shutdown) };
             self.tell_stopping(StopPhase::Draining);
-        }
-        if request.now {
-            self.begin_cancelling(now, CANCEL_GRACE_NOW);
         }
     }
 

@@ -96,7 +96,8 @@ impl Rig {
         });
         match self.handler.run(&mut context) {
             Ran::Finished(outcome) => outcome,
-            Ran::Later => outcome.recv().unwrap(),
+            Ran::Later => outcome.recv().unwrap().unwrap(),
+            Ran::GaveUp(fault) => panic!("gave up: {fault}"),
         }
     }
 
