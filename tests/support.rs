@@ -150,7 +150,6 @@ pub(crate) struct Ran {
     /// The signal that ended it, if one did.
     pub(crate) signal: Option<i32>,
     pub(crate) out: String,
-    #[expect(dead_code, reason = "shown when a test fails")]
     pub(crate) err: String,
 }
 
