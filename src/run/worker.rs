@@ -4,6 +4,7 @@
 //! of that job, and a worker that does not return from its deadline is abandoned and replaced.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub(super) enum Message {
     /// The heartbeat was written; time to look at everything that has no event of its own.
     Beat,
     /// Others have taken this owner's leases away.
-    OwnerLost,
+    OwnerLost(Arc<Owner>),
     /// Dead owners were found and their jobs freed.
     Recovered(Recovered),
     /// A heartbeat or a look for dead owners failed; it will be tried again.
@@ -167,7 +168,9 @@ fn run_handler(
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
     let owner = Arc::clone(&shared.owner.read());
+    let taken = Cell::new(false);
     let completion = || {
+        taken.set(true);
         let (inbox, job, clock) =
             (shared.inbox.clone(), Arc::clone(job), Arc::clone(&shared.clock));
         let worker = slot.index;
@@ -195,8 +198,16 @@ fn run_handler(
         owner_directory: owner.directory.as_deref(),
         completion: Box::new(completion),
     });
-    match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
-        Ok(ran) => ran,
+    let ran = catch_unwind(AssertUnwindSafe(|| handler.run(&mut context)));
+    drop(context);
+    match ran {
+        // Whoever holds the completion says what came of it, and nobody else: an attempt is over once.
+        _ if taken.get() => Ran::Later,
+        Ok(Ran::Finished(outcome)) => outcome.into(),
+        Ok(Ran::Later) => {
+            Outcome::fail(ErrorReason::Internal, "the handler said later and took no completion")
+                .into()
+        }
         Err(panic) => Outcome::fail(
             ErrorReason::Panic,
             format!("the handler panicked: {}", panic_message(&*panic)),
