@@ -40,6 +40,11 @@ pub(super) fn beat(mut store: Box<dyn Store>, shared: &Shared, terms: Terms, ove
             Heard::Bell => {
                 send(&shared.inbox, Message::Bell);
             }
+            Heard::BellGone => {
+                // Readable for ever, and for nothing: its owner may be gone too, which the next beat tells.
+                bell = None;
+                next_beat = now;
+            }
             Heard::Nothing => {}
         }
         let now = shared.clock.mono();
@@ -56,7 +61,7 @@ pub(super) fn beat(mut store: Box<dyn Store>, shared: &Shared, terms: Terms, ove
             next_beat = now.plus(terms.heartbeat);
             match store.beat(&owner) {
                 Ok(Beat::Alive) => send(&shared.inbox, Message::Beat),
-                Ok(Beat::Lost) => send(&shared.inbox, Message::OwnerLost),
+                Ok(Beat::Lost) => send(&shared.inbox, Message::OwnerLost(Arc::clone(&owner))),
                 Err(error) => trouble(&shared.inbox, &error, terms.heartbeat),
             }
         }
@@ -89,6 +94,8 @@ fn send(inbox: &Sender<Message>, message: Message) {
 enum Heard {
     Over,
     Bell,
+    /// Nobody can ring it any more.
+    BellGone,
     Nothing,
 }
 
@@ -101,12 +108,13 @@ fn wait(bell: Option<&OwnedFd>, over: BorrowedFd<'_>, timeout: Duration) -> Hear
     fds.extend(bell.map(|bell| PollFd::new(bell, PollFlags::IN)));
     // An interrupted or failed wait is a wait that heard nothing: the times are checked anyway.
     let _ = poll(&mut fds, Some(&timeout));
-    let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-    if ready(fds.first()) {
+    if fds.first().is_some_and(|over| !over.revents().is_empty()) {
         return Heard::Over;
     }
-    if !ready(fds.get(1)) {
-        return Heard::Nothing;
+    match fds.get(1).map(PollFd::revents) {
+        Some(heard) if heard.contains(PollFlags::IN) => {}
+        Some(heard) if !heard.is_empty() => return Heard::BellGone,
+        _ => return Heard::Nothing,
     }
     if let Some(bell) = bell {
         let mut rings = [0; 64];
@@ -114,4 +122,69 @@ fn wait(bell: Option<&OwnedFd>, over: BorrowedFd<'_>, timeout: Duration) -> Hear
         while matches!(rustix::io::read(bell, &mut rings), Ok(n) if n == rings.len()) {}
     }
     Heard::Bell
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use crossbeam_channel::unbounded;
+    use parking_lot::RwLock;
+
+    use super::*;
+    use crate::clock::System;
+    use crate::handler::Registry;
+    use crate::job::{JobSpec, WallMs};
+    use crate::limit::Gate;
+    use crate::queue::memory::MemoryStore;
+    use crate::queue::store::OnDuplicate;
+    use crate::run::Nobody;
+
+    #[test]
+    fn a_bell_that_is_gone_is_no_ringing_and_the_loss_is_learned_at_once() {
+        let mut store = MemoryStore::new();
+        let owner = store.register(WallMs(0)).unwrap();
+        let (inbox, messages) = unbounded();
+        let shared = Arc::new(Shared {
+            registry: Registry::new(),
+            gate: Gate::default(),
+            clock: Arc::new(System::new()),
+            listener: Arc::new(Nobody),
+            owner: RwLock::new(Arc::new(owner.clone())),
+            inbox,
+        });
+        let terms = Terms {
+            heartbeat: Duration::from_secs(3_600),
+            lease_ttl_ms: u64::MAX,
+            max_job_losses: 5,
+        };
+        let (reader, over) = io::pipe().unwrap();
+        let fork = store.fork().unwrap();
+        let thread = std::thread::spawn(move || beat(fork, &shared, terms, &reader));
+        let others = RecoverTerms {
+            now: WallMs(0),
+            mono: Mono::default(),
+            lease_ttl_ms: u64::MAX,
+            max_job_losses: 5,
+        };
+        // Until it listens.
+        let mut ids = 0..;
+        while messages.recv_timeout(Duration::from_millis(10)).is_err() {
+            let spec = JobSpec::new(&format!("job-{:?}", ids.next()), "test").unwrap();
+            store.insert(&[spec], OnDuplicate::Skip, WallMs(0)).unwrap();
+        }
+        store.kill_owner(&owner);
+        store.recover(None, others).unwrap();
+        let mut rings = 0;
+        loop {
+            match messages.recv_timeout(Duration::from_secs(20)).expect("it never learns") {
+                Message::OwnerLost(lost) => break assert_eq!(*lost, owner),
+                Message::Bell => rings += 1,
+                other => panic!("{other:?}"),
+            }
+            assert!(rings < 100, "it rings for nothing, again and again");
+        }
+        drop(over);
+        thread.join().unwrap();
+    }
 }

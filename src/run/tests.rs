@@ -389,3 +389,73 @@ fn urgent_jobs_go_first_and_equal_keys_take_turns() {
     let hosts: String = order[1..].iter().map(|id| &id[..1]).collect();
     assert_eq!(hosts, "abababab", "{order:?}");
 }
+
+/// Takes the duty to report over, and then does what a handler should not.
+struct Careless(fn(crate::handler::Completion) -> Ran);
+
+impl Handler for Careless {
+    fn run(&self, context: &mut Context<'_>) -> Ran {
+        match context.job().artifact_id.as_str() {
+            "job-0" => (self.0)(context.finish_later().unwrap()),
+            _ => Outcome::done().into(),
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_is_reported_twice_counts_once() {
+    let ways: [(fn(crate::handler::Completion) -> Ran, u64); 3] = [
+        (
+            |completion| {
+                completion.finish(Outcome::skipped(crate::job::SkipReason::Robots, "first"));
+                Outcome::done().into()
+            },
+            1,
+        ),
+        (
+            |completion| {
+                completion.finish(Outcome::skipped(crate::job::SkipReason::Robots, "first"));
+                panic!("second")
+            },
+            1,
+        ),
+        (|_dropped_on_the_way_out| panic!("only"), 0),
+    ];
+    for (way, skipped) in ways {
+        let (runner, mut look) = runner(store_with(&jobs(20)));
+        let options = RunOptions { max_job_attempts: 1, ..quick_retries() };
+        let report =
+            runner.options(options).handler("test", Careless(way)).unwrap().drain().unwrap();
+        assert_eq!((report.done, report.skipped, report.failed), (19, skipped, 1 - skipped));
+        assert_eq!((report.lost, report.abandoned), (0, 0));
+        assert_eq!(look.counts().unwrap().in_progress, 0);
+    }
+}
+
+#[test]
+fn a_handler_that_says_later_to_nobody_fails_its_job_and_no_other() {
+    struct Forgetful;
+    impl Handler for Forgetful {
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            match context.job().artifact_id.as_str() {
+                "job-3" => Ran::Later,
+                _ => Outcome::done().into(),
+            }
+        }
+    }
+    let (runner, mut look) = runner(store_with(&jobs(20)));
+    let stop = runner.stop_handle();
+    let runner = runner.handler("test", Forgetful).unwrap();
+    let (ended, is_over) = bounded::<()>(0);
+    std::thread::spawn(move || {
+        // Without an end of its own it would hang here for ever.
+        if is_over.recv_timeout(Duration::from_secs(20)).is_err_and(|e| e.is_timeout()) {
+            stop.stop_now(StopCause::Asked);
+        }
+    });
+    let report = runner.drain().unwrap();
+    drop(ended);
+    assert_eq!((report.done, report.failed, report.stopped), (19, 1, None));
+    let job = all(&mut *look).swap_remove(3);
+    assert_eq!(job.reason, Some(Reason::Error(ErrorReason::Internal)));
+}

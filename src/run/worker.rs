@@ -43,7 +43,7 @@ pub(super) enum Message {
     /// The heartbeat was written; time to look at everything that has no event of its own.
     Beat,
     /// Others have taken this owner's leases away.
-    OwnerLost,
+    OwnerLost(Arc<Owner>),
     /// Dead owners were found and their jobs freed.
     Recovered(Recovered),
     /// A heartbeat or a look for dead owners failed; it will be tried again.
@@ -175,9 +175,9 @@ fn run_handler(
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
     let owner = Arc::clone(&shared.owner.read());
-    let handed_over = Cell::new(false);
+    let taken = Cell::new(false);
     let completion = || {
-        handed_over.set(true);
+        taken.set(true);
         let (inbox, job, clock) =
             (shared.inbox.clone(), Arc::clone(job), Arc::clone(&shared.clock));
         let worker = slot.index;
@@ -205,21 +205,21 @@ fn run_handler(
         owner_directory: owner.directory.as_deref(),
         completion: Box::new(completion),
     });
-    let ran = match catch_unwind(AssertUnwindSafe(|| handler.run(&mut context))) {
+    let ran = catch_unwind(AssertUnwindSafe(|| handler.run(&mut context)));
+    drop(context);
+    match ran {
+        // Whoever holds the completion says what came of it, and nobody else: an attempt is over once.
+        _ if taken.get() => Ran::Later,
+        Ok(Ran::Later) => {
+            Outcome::fail(ErrorReason::Internal, "the handler said later and took no completion")
+                .into()
+        }
         Ok(ran) => ran,
         Err(panic) => Outcome::fail(
             ErrorReason::Panic,
             format!("the handler panicked: {}", panic_message(&*panic)),
         )
         .into(),
-    };
-    // An attempt has one end: the completion, once taken, is the only one to tell it.
-    match (handed_over.get(), ran) {
-        (true, _) => Ran::Later,
-        (false, Ran::Later) => {
-            Outcome::fail(ErrorReason::Internal, "the handler forgot this job").into()
-        }
-        (false, ran) => ran,
     }
 }
 

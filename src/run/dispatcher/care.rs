@@ -50,18 +50,17 @@ impl Dispatcher {
     pub(super) fn appetite(&self) -> Appetite {
         let max_losses = |care: Suspicion| care.max_losses(self.options.max_job_losses);
         let nothing = Appetite::NOTHING;
-        let room = self.room().saturating_sub(self.frontier.held());
+        // Held jobs take none of it: those that may start have started before the turn, the others wait for their key.
+        let room = self.room();
         match self.care.level {
             _ if self.phase != Phase::Running => nothing,
-            Suspicion::None => Appetite {
-                room: self.room(),
-                lease_ahead: true,
-                max_losses: max_losses(self.care.level),
-            },
+            Suspicion::None => {
+                Appetite { room, lease_ahead: true, max_losses: max_losses(self.care.level) }
+            }
             Suspicion::FreeWorker => {
                 Appetite { room, lease_ahead: false, max_losses: max_losses(self.care.level) }
             }
-            Suspicion::OneAtATime if self.wary_in_flight > 0 => {
+            Suspicion::OneAtATime if self.wary > 0 => {
                 Appetite { room, lease_ahead: false, max_losses: max_losses(Suspicion::FreeWorker) }
             }
             Suspicion::OneAtATime => Appetite {

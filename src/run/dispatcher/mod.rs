@@ -13,6 +13,8 @@
 mod care;
 mod settle;
 mod stopping;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use super::report::{RunError, RunReport, Tally};
 use super::stop::StopCause;
 use super::worker::{Assigned, Message, Shared, Slot};
 use crate::handler::{CancelReason, MachineFault};
-use crate::job::{Kind, Leased, Mono, Priority, Suspicion, WallMs};
+use crate::job::{Kind, Leased, Mono, Priority, WallMs};
 use crate::queue::store::{
     LaneCursor, Owner, Settlement, Store, StoreError, Turn, TurnReport, Want,
 };
@@ -104,8 +106,9 @@ pub(super) struct Dispatcher {
     /// The part of `in_flight` that keeps a worker from taking another.
     busy: usize,
     care: Care,
-    /// Leased under [`Suspicion::OneAtATime`] or more carefully, and not over.
-    wary_in_flight: usize,
+    /// Leased under [`Suspicion::OneAtATime`] or more carefully, and not over: a job that only waits would be there too
+    /// when this process dies.
+    wary: usize,
 
     cursor: Option<LaneCursor>,
     scanned: bool,
@@ -166,7 +169,7 @@ impl Dispatcher {
             in_flight: 0,
             busy: 0,
             care: Care::at_start(),
-            wary_in_flight: 0,
+            wary: 0,
             cursor: None,
             scanned: false,
             full_at: None,
@@ -200,7 +203,8 @@ impl Dispatcher {
             }
             Message::Freed(key) => self.frontier.freed(&key),
             Message::Bell | Message::Beat => self.bell = true,
-            Message::OwnerLost => self.tally.owner_lost = true,
+            // Of an owner that was renewed meanwhile it is no news.
+            Message::OwnerLost(lost) => self.tally.owner_lost |= lost == self.owner,
             Message::Recovered(recovered) => {
                 self.tally.crashed += recovered.crashed;
                 self.shared.listener.on(&Event::Recovered(&recovered));
@@ -219,7 +223,8 @@ impl Dispatcher {
     /// [`RunError`] when the store cannot be used and patience is over; everything leased has been cancelled.
     pub(super) fn advance(&mut self) -> Result<Next, RunError> {
         let now = self.shared.clock.mono();
-        let waiting = self.retry_turn_at.is_some_and(|at| now < at);
+        self.retry_turn_at.take_if(|at| now >= *at);
+        let waiting = self.retry_turn_at.is_some();
         if self.tally.owner_lost && !waiting {
             self.renew_owner()?;
         }
@@ -245,7 +250,8 @@ impl Dispatcher {
         if self.is_over(now)? {
             return Ok(Next::Over);
         }
-        Ok(if self.bell && self.room() > 0 { Next::Again } else { Next::Wait(self.patience()) })
+        let look = self.bell && !waiting && self.is_running() && self.appetite().room > 0;
+        Ok(if look { Next::Again } else { Next::Wait(self.patience()) })
     }
 
     /// Sends held jobs that get a permit to the workers.
@@ -255,9 +261,6 @@ impl Dispatcher {
             let Some((job, permit)) = self.frontier.next(&self.shared.gate, now, room) else {
                 return;
             };
-            if Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime {
-                self.wary_in_flight += 1;
-            }
             self.in_flight += 1;
             self.busy += 1;
             let timeout = self.timeout_of(&job);
@@ -340,6 +343,7 @@ impl Dispatcher {
             at += wants[at..].iter().position(is_for).unwrap_or(0);
             got[at] += 1;
             suspects |= job.losses > 0;
+            self.wary += usize::from(self.is_wary(&job));
             self.frontier.hold(job);
         }
         let mut short = false;
@@ -394,7 +398,9 @@ impl Dispatcher {
     fn trouble(&mut self, error: StoreError, now: Mono) -> Result<(), RunError> {
         let patient = matches!(error, StoreError::Busy { .. });
         self.troubles += 1;
-        if !patient && self.troubles >= MAX_TROUBLES {
+        // A stop that has waited long enough waits for no lock either.
+        let stopped = matches!(self.phase, Phase::Cancelling { until } if now >= until);
+        if stopped || (!patient && self.troubles >= MAX_TROUBLES) {
             self.cancel_all(CancelReason::Stop, now);
             return Err(RunError::Store(error));
         }
@@ -411,12 +417,9 @@ impl Dispatcher {
         self.tally.owner_lost = false;
         let now = self.shared.clock.mono();
         self.cancel_all(CancelReason::LeaseLost, now);
+        self.look_at_workers_by(now.plus(stopping::CANCEL_GRACE));
         // Every token is void: nothing to hand back, only to forget.
-        self.frontier.take_held();
-        while let Ok(assigned) = self.unstarted.try_recv() {
-            self.busy -= 1;
-            self.over(&assigned.job);
-        }
+        let _ = self.take_unstarted();
         let new = match self.store.register(self.shared.clock.wall()) {
             Ok(new) => new,
             Err(error) => {
@@ -441,25 +444,25 @@ impl Dispatcher {
         let wall = self.shared.clock.wall();
         let phase = match self.phase {
             Phase::Running => self.options.max_runtime.map(|limit| self.began.plus(limit)),
-            Phase::Draining { until } | Phase::Cancelling { until } => Some(until),
+            // Past it, only the store is waited for.
+            Phase::Draining { until } | Phase::Cancelling { until } => {
+                Some(until).filter(|until| now < *until)
+            }
         };
-        let due = self.next_due.map(|due| now.plus(Duration::from_millis(due.since_ms(wall))));
         let shown = self.in_flight > 0 && self.shared.listener.wants_progress();
         let progress = shown.then(|| now.plus(Duration::from_secs(1)));
-        let look = self.bell.then(|| self.last_scan.plus(LOOK_WHILE_FULL));
-        [
-            phase,
-            due.filter(|_| self.is_running()),
-            self.frontier.next_tick(),
-            self.earliest_deadline,
-            self.retry_turn_at,
-            progress,
-            look,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|until| until.since(now))
+        let always = [phase, self.frontier.next_tick(), self.earliest_deadline, progress];
+        // What only a turn can see to waits until there may be one.
+        let turn = match self.retry_turn_at {
+            Some(at) => [Some(at), None],
+            None if !self.is_running() => [None; 2],
+            None => {
+                let due = self.next_due.map(|due| due.since_ms(wall));
+                let look = self.bell.then(|| self.last_scan.plus(LOOK_WHILE_FULL));
+                [due.map(|due| now.plus(Duration::from_millis(due))), look]
+            }
+        };
+        always.into_iter().chain(turn).flatten().min().map(|until| until.since(now))
     }
 
     /// Ends the run: retires the owner and says how it went.

@@ -42,10 +42,13 @@ impl Dispatcher {
 
     pub(super) fn over(&mut self, job: &Leased) {
         self.in_flight -= 1;
-        if Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime {
-            self.wary_in_flight -= 1;
-        }
+        self.wary -= usize::from(self.is_wary(job));
         self.frontier.finished(job.lane.id);
+    }
+
+    /// Whether of jobs like this one only one may be held at a time.
+    pub(super) fn is_wary(&self, job: &Leased) -> bool {
+        Suspicion::of(job.losses, self.options.max_job_losses) >= Suspicion::OneAtATime
     }
 
     /// What an outcome makes of its job, given that the attempt may have been cancelled.

@@ -13,7 +13,7 @@ use crate::run::stop::{StopCause, StopRequest};
 use crate::run::worker::{Assigned, Slot};
 
 /// How long a cancelled attempt may take to return before its worker is replaced, or left behind at the end.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
+pub(super) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second signal.
 const CANCEL_GRACE_NOW: Duration = Duration::from_secs(1);
 
@@ -24,12 +24,14 @@ impl Dispatcher {
             return;
         }
         let mut next: Option<Mono> = None;
+        let mut seen = 0;
         let mut stuck = Vec::new();
         for (at, slot) in self.slots.iter().enumerate() {
             let mut current = slot.current.lock();
             let Some(current) = current.as_mut().filter(|current| !current.abandoned) else {
                 continue;
             };
+            seen += 1;
             let check = match current.cancelled_at {
                 Some(cancelled) => cancelled.plus(CANCEL_GRACE),
                 None if now >= current.deadline => {
@@ -45,27 +47,35 @@ impl Dispatcher {
                 None => current.deadline,
             };
             if check <= now {
-                current.abandoned = true;
                 stuck.push(at);
             } else {
                 next = Some(next.map_or(check, |earliest| earliest.min(check)));
             }
         }
-        // Jobs in the channel have not started: the shortest timeout is a second.
-        let queued = (!self.jobs.is_empty()).then(|| now.plus(Duration::from_secs(1)));
-        self.earliest_deadline = [next, queued].into_iter().flatten().min();
+        // In the channel, or just taken from it: their deadlines are not known yet, but the shortest timeout is a second.
+        let unseen = (self.busy > seen).then(|| now.plus(Duration::from_secs(1)));
+        self.earliest_deadline = [next, unseen].into_iter().flatten().min();
         for at in stuck {
-            self.replace(at);
+            self.replace(at, now);
         }
     }
 
     /// The slot stays with the thread that is stuck in it; a new thread gets a new one.
-    pub(super) fn replace(&mut self, at: usize) {
+    pub(super) fn replace(&mut self, at: usize, now: Mono) {
         let index = self.slots.iter().map(|slot| slot.index).max().unwrap_or(0) + 1;
         let Ok(slot) = Slot::new(index).map(Arc::new) else {
-            // No descriptors left: one worker fewer until the stuck one returns.
-            return;
+            // No descriptors left: one worker fewer until the stuck one returns, or some are free.
+            return self.look_at_workers_by(now.plus(CANCEL_GRACE));
         };
+        {
+            let mut current = self.slots[at].current.lock();
+            // It may have come back meanwhile, and even have begun another.
+            let Some(current) = current.as_mut().filter(|current| current.cancelled_at.is_some())
+            else {
+                return;
+            };
+            current.abandoned = true;
+        }
         let stuck = std::mem::replace(&mut self.slots[at], Arc::clone(&slot));
         self.busy -= 1;
         self.replacements.push(slot);
@@ -76,6 +86,12 @@ impl Dispatcher {
         for slot in &self.slots {
             slot.cancel(reason, now);
         }
+    }
+
+    /// Sees to it that stuck workers are looked for at that time.
+    pub(super) fn look_at_workers_by(&mut self, at: Mono) {
+        let earliest = self.earliest_deadline.map_or(at, |earliest| earliest.min(at));
+        self.earliest_deadline = Some(earliest);
     }
 
     pub(super) fn begin_stop(&mut self, request: StopRequest) {
@@ -118,15 +134,25 @@ impl Dispatcher {
     }
 
     pub(super) fn hand_back_unstarted(&mut self) {
+        for job in self.take_unstarted() {
+            self.hand_back(job);
+        }
+    }
+
+    /// Takes back every leased job that no worker has begun, from the channel and from the frontier.
+    pub(super) fn take_unstarted(&mut self) -> Vec<Arc<Leased>> {
+        let mut jobs = Vec::new();
         while let Ok(Assigned { job, permit, .. }) = self.unstarted.try_recv() {
             permit.refund();
             self.busy -= 1;
             self.over(&job);
-            self.hand_back(job);
+            jobs.push(job);
         }
         for job in self.frontier.take_held() {
-            self.hand_back(Arc::new(job));
+            self.wary -= usize::from(self.is_wary(&job));
+            jobs.push(Arc::new(job));
         }
+        jobs
     }
 
     pub(super) fn hand_back(&mut self, job: Arc<Leased>) {
@@ -161,6 +187,9 @@ impl Dispatcher {
             Phase::Draining { .. } | Phase::Cancelling { .. } => return Ok(quiet),
             Phase::Running if !(quiet && self.options.drain) || self.bell => return Ok(false),
             Phase::Running => {}
+        }
+        if self.retry_turn_at.is_some() {
+            return Ok(false);
         }
         let left = match self.store.remaining(&self.owner, &self.kinds) {
             Ok(left) => left,

@@ -430,3 +430,6 @@ impl Frontier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

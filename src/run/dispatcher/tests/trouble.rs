@@ -1,0 +1,129 @@
+//! A store that can be locked by another process whenever a test says so.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+use crate::job::{ArtifactId, JobRow, JobSpec, Kind, WallMs};
+use crate::queue::store::*;
+
+const NONE: u8 = 0;
+const TURNS: u8 = 1;
+const REMAINING: u8 = 2;
+
+/// The switch.
+#[derive(Clone, Default)]
+pub(super) struct Trouble(Arc<AtomicU8>);
+
+struct Locked {
+    inner: Box<dyn Store>,
+    trouble: Trouble,
+}
+
+impl Trouble {
+    pub(super) fn around(&self, inner: Box<dyn Store>) -> Box<dyn Store> {
+        Box::new(Locked { inner, trouble: self.clone() })
+    }
+
+    /// Neither turns nor scans from now on.
+    pub(super) fn begin(&self) {
+        self.0.store(TURNS, SeqCst);
+    }
+
+    /// Only the question what remains is not answered.
+    pub(super) fn begin_with_remaining(&self) {
+        self.0.store(REMAINING, SeqCst);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.store(NONE, SeqCst);
+    }
+
+    fn check(&self, what: u8) -> Result<(), StoreError> {
+        match self.0.load(SeqCst) == what {
+            true => Err(StoreError::Busy { path: PathBuf::from("a test") }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Store for Locked {
+    fn fork(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(self.trouble.around(self.inner.fork()?))
+    }
+    fn insert(
+        &mut self,
+        specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+        now: WallMs,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        self.inner.insert(specs, on_duplicate, now)
+    }
+    fn register(&mut self, now: WallMs) -> Result<Owner, StoreError> {
+        self.trouble.check(TURNS)?;
+        self.inner.register(now)
+    }
+    fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError> {
+        self.inner.beat(owner)
+    }
+    fn retire(&mut self, owner: &Owner, now: WallMs) -> Result<(), StoreError> {
+        self.inner.retire(owner, now)
+    }
+    fn recover(
+        &mut self,
+        me: Option<&Owner>,
+        terms: RecoverTerms,
+    ) -> Result<Recovered, StoreError> {
+        self.inner.recover(me, terms)
+    }
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
+        self.trouble.check(TURNS)?;
+        self.inner.turn(turn)
+    }
+    fn ready_lanes(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+        kinds: &[Kind],
+    ) -> Result<Vec<ReadyLane>, StoreError> {
+        self.trouble.check(TURNS)?;
+        self.inner.ready_lanes(after, limit, kinds)
+    }
+    fn remaining(&mut self, owner: &Owner, kinds: &[Kind]) -> Result<Remaining, StoreError> {
+        self.trouble.check(REMAINING)?;
+        self.inner.remaining(owner, kinds)
+    }
+    fn counts(&mut self) -> Result<Counts, StoreError> {
+        self.inner.counts()
+    }
+    fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
+        self.inner.counts_by(by)
+    }
+    fn list(
+        &mut self,
+        filter: &Filter,
+        after: Option<JobRow>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.inner.list(filter, after, limit)
+    }
+    fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        self.inner.show(id)
+    }
+    fn retry_failed(
+        &mut self,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<u64, StoreError> {
+        self.inner.retry_failed(filter, limit, now, dry_run)
+    }
+    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
+        self.inner.prune(before, forget, limit)
+    }
+    fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {
+        self.inner.bell(owner)
+    }
+}

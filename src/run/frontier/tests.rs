@@ -1,0 +1,254 @@
+//! The frontier against a toy store: counts of ready jobs, a real gate, a clock that stands.
+
+mod random;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, LeaseToken};
+use crate::limit::{KeyLimits, Limits, Rate};
+
+/// Ready jobs by priority and lane, the lanes, and what runs.
+pub(super) struct Toy {
+    pub(super) frontier: Frontier,
+    pub(super) gate: Gate,
+    freed: Receiver<LimitKey>,
+    pub(super) now: Mono,
+    pub(super) lanes: Vec<Arc<Lane>>,
+    /// Rows that are ready, by level and lane.
+    pub(super) ready: BTreeMap<(usize, LaneId), BTreeSet<i64>>,
+    pub(super) running: Vec<(Leased, Permit)>,
+    pub(super) workers: usize,
+    last_row: i64,
+    /// Lanes in the order their jobs started.
+    pub(super) started: Vec<LaneId>,
+}
+
+fn lane(id: i64, resolver: Option<&str>, host: Option<&str>) -> Arc<Lane> {
+    let (kind, key) = (Kind::new("test").unwrap(), Key::new(resolver, host).unwrap());
+    Arc::new(Lane { id: LaneId(id), kind, key })
+}
+
+impl Toy {
+    pub(super) fn new(limits: Limits, lanes: Vec<Arc<Lane>>, workers: usize) -> Toy {
+        let gate = Gate::new(limits);
+        let (send, freed) = channel();
+        let send = std::sync::Mutex::new(send);
+        gate.on_release(move |key| _ = send.lock().unwrap().send(key.clone()));
+        Toy {
+            frontier: Frontier::new(),
+            gate,
+            freed,
+            now: Mono::default(),
+            lanes,
+            ready: BTreeMap::new(),
+            running: Vec::new(),
+            workers,
+            last_row: 0,
+            started: Vec::new(),
+        }
+    }
+
+    /// Makes jobs ready and offers their lane.
+    pub(super) fn add(&mut self, lane: usize, at: usize, count: usize) -> bool {
+        let lane = Arc::clone(&self.lanes[lane]);
+        for _ in 0..count {
+            self.last_row += 1;
+            self.ready.entry((at, lane.id)).or_default().insert(self.last_row);
+        }
+        self.frontier.offer(&ReadyLane { priority: Priority::ALL[at], lane })
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.workers - self.running.len()
+    }
+
+    /// What the dispatcher does between two waits: hears, starts, makes one turn, starts.
+    pub(super) fn turn(&mut self) {
+        self.hear();
+        self.start();
+        let appetite = Appetite { room: self.room(), lease_ahead: true, max_losses: 0 };
+        let wants = self.frontier.wants(&self.gate, self.now, appetite);
+        for want in &wants {
+            let rows = self.ready.entry((level(want.priority), want.lane)).or_default();
+            let taken: Vec<i64> = rows.iter().copied().take(want.count).collect();
+            rows.retain(|row| !taken.contains(row));
+            let dry = rows.is_empty();
+            let lane = self.lanes.iter().find(|lane| lane.id == want.lane).unwrap();
+            for row in taken {
+                let job = leased(row, lane, want.priority);
+                self.frontier.hold(job);
+            }
+            self.frontier.answered(want, dry);
+        }
+        self.start();
+    }
+
+    /// Turns until nothing more comes of it; how many jobs started.
+    pub(super) fn settle(&mut self) -> usize {
+        let before = self.started.len();
+        for _ in 0..1_000 {
+            let known = (self.started.len(), self.frontier.held());
+            self.turn();
+            if (self.started.len(), self.frontier.held()) == known && !self.hear() {
+                return self.started.len() - before;
+            }
+        }
+        panic!("it never settles");
+    }
+
+    pub(super) fn start(&mut self) {
+        while let Some((job, permit)) = self.frontier.next(&self.gate, self.now, self.room()) {
+            self.started.push(job.lane.id);
+            self.running.push((job, permit));
+            assert!(self.running.len() <= self.workers, "no room for that");
+        }
+    }
+
+    fn hear(&mut self) -> bool {
+        let freed: Vec<LimitKey> = self.freed.try_iter().collect();
+        freed.iter().for_each(|key| self.frontier.freed(key));
+        self.frontier.tick(self.now);
+        !freed.is_empty()
+    }
+
+    pub(super) fn finish(&mut self, which: usize) -> Leased {
+        let (job, permit) = self.running.remove(which);
+        drop(permit);
+        self.frontier.finished(job.lane.id);
+        job
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+    }
+}
+
+fn leased(row: i64, lane: &Arc<Lane>, priority: Priority) -> Leased {
+    Leased {
+        token: LeaseToken { job: JobRow(row), epoch: Epoch(1) },
+        artifact_id: ArtifactId::new(&format!("job-{row}")).unwrap(),
+        lane: Arc::clone(lane),
+        priority,
+        attempt: 1,
+        attempts_total: 1,
+        losses: 0,
+        max_attempts: None,
+        timeout_seconds: None,
+        retry: None,
+        payload: String::new(),
+        checkpoint: None,
+        previous: None,
+    }
+}
+
+fn resolver(name: &str, most: Option<u32>, rate: Option<&str>) -> Limits {
+    let mut limits = Limits::default();
+    let rate = rate.map(|rate| rate.parse::<Rate>().unwrap());
+    let terms = KeyLimits { max_concurrent: most, rate };
+    limits.by_key.insert(LimitKey::Resolver(name.into()), terms);
+    limits
+}
+
+/// Starts and ends jobs one after the other, letting `pause` pass before each; which lanes they were of.
+fn one_by_one(toy: &mut Toy, jobs: usize, pause: Duration) -> Vec<i64> {
+    for _ in 0..jobs {
+        toy.advance(pause);
+        toy.settle();
+        if !toy.running.is_empty() {
+            toy.finish(0);
+        }
+    }
+    toy.started.iter().map(|id| id.0).collect()
+}
+
+/// Three hosts asked through one resolver.
+fn behind_one_resolver(limits: Limits, workers: usize) -> Toy {
+    let lanes = ["a", "b", "c"];
+    let lanes = lanes.iter().zip(1..).map(|(host, id)| lane(id, Some("r"), Some(host)));
+    Toy::new(limits, lanes.collect(), workers)
+}
+
+#[test]
+fn lanes_that_share_a_full_key_take_turns_even_if_one_has_jobs_leased_ahead() {
+    let mut toy = behind_one_resolver(resolver("r", Some(1), None), 4);
+    toy.add(0, 2, 30);
+    // The first has its jobs leased ahead before the others come.
+    one_by_one(&mut toy, 3, Duration::ZERO);
+    toy.add(1, 2, 30);
+    toy.add(2, 2, 30);
+    let order = one_by_one(&mut toy, 30, Duration::ZERO);
+    for lane in 1..=3 {
+        let turns = order[3..].iter().filter(|id| **id == lane).count();
+        assert!((9..=11).contains(&turns), "lane {lane}: {order:?}");
+    }
+}
+
+#[test]
+fn an_urgent_job_is_not_overtaken_for_ever_by_another_lane_of_its_key() {
+    let mut toy = behind_one_resolver(resolver("r", Some(2), None), 8);
+    toy.add(0, 2, 30);
+    toy.settle();
+    toy.add(1, 1, 3);
+    toy.settle();
+    let before = toy.started.len();
+    let order = one_by_one(&mut toy, 5, Duration::ZERO);
+    let urgent = order[before..].iter().filter(|id| **id == 2).count();
+    assert_eq!(urgent, 3, "{order:?}");
+}
+
+#[test]
+fn lanes_that_share_a_rate_take_turns() {
+    let mut toy = behind_one_resolver(resolver("r", None, Some("1/s")), 8);
+    (0..3).for_each(|lane| _ = toy.add(lane, 2, 30));
+    let order = one_by_one(&mut toy, 12, Duration::from_secs(1));
+    for lane in 1..=3 {
+        assert_eq!(order.iter().filter(|id| **id == lane).count(), 4, "{order:?}");
+    }
+}
+
+#[test]
+fn a_token_that_was_given_back_does_not_wait_for_the_next_one() {
+    let mut toy = behind_one_resolver(resolver("r", None, Some("1/day")), 8);
+    let key = toy.lanes[0].key.clone();
+    let taken = toy.gate.try_admit(&key, toy.now).unwrap();
+    toy.add(1, 2, 1);
+    assert_eq!(toy.settle(), 0);
+    taken.refund();
+    assert_eq!(toy.settle(), 1);
+}
+
+#[test]
+fn lanes_are_bounded_and_forgotten_when_idle() {
+    let lanes: Vec<_> = (0..5_000).map(|n| lane(n, None, Some(&format!("h{n}")))).collect();
+    let mut toy = Toy::new(Limits::default(), lanes, 8);
+    let most = MAX_LANES - 2 * LANES_RESERVED_PER_LEVEL;
+    for lane in 0..5_000 {
+        assert_eq!(toy.add(lane, 2, 1), lane < most);
+    }
+    assert_eq!(toy.frontier.lanes(), most);
+    assert!(toy.add(4_999, 0, 1), "no lane is free for an urgent job");
+    while toy.settle() > 0 {
+        (0..toy.running.len()).for_each(|_| _ = toy.finish(0));
+    }
+    assert_eq!((toy.frontier.lanes(), toy.frontier.held()), (0, 0));
+    assert!(toy.frontier.line.iter().all(VecDeque::is_empty));
+}
+
+#[test]
+fn what_is_held_is_given_up_with_its_permits() {
+    let mut toy = behind_one_resolver(resolver("r", Some(1), None), 4);
+    (0..3).for_each(|lane| _ = toy.add(lane, 2, 5));
+    toy.settle();
+    toy.finish(0);
+    toy.hear();
+    toy.start();
+    let _ = toy.frontier.take_held();
+    let running = u32::try_from(toy.running.len()).unwrap();
+    assert_eq!(
+        toy.gate.status(toy.now, 10).iter().map(|key| key.running).max(),
+        Some(running).filter(|n| *n > 0)
+    );
+}

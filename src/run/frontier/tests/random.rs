@@ -1,0 +1,177 @@
+//! Hundreds of random queues: whatever the lanes, limits, rates, priorities and the order in which jobs end.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const CASES: u64 = 600;
+
+/// How long a lane with startable work of the same priority may be passed over.
+fn fair_share(lanes: usize, workers: usize) -> usize {
+    4 * lanes * workers.max(4)
+}
+
+fn limits(rng: &mut StdRng, hosts: usize, resolvers: usize) -> Limits {
+    let mut limits = Limits::default();
+    if rng.random_bool(0.7) {
+        limits.max_per_host = Some(rng.random_range(1..5));
+    }
+    let hosts = (0..hosts).map(|n| LimitKey::Host(format!("h{n}").into()));
+    let resolvers = (0..resolvers).map(|n| LimitKey::Resolver(format!("r{n}").into()));
+    for key in hosts.chain(resolvers) {
+        if rng.random_bool(0.5) {
+            let max_concurrent = rng.random_bool(0.7).then(|| rng.random_range(1..4));
+            let rate = rng.random_bool(0.3).then(|| {
+                let rate = ["20/s", "1/s", "1/3s"][rng.random_range(0..3)];
+                rate.parse::<Rate>().unwrap()
+            });
+            limits.by_key.insert(key, KeyLimits { max_concurrent, rate });
+        }
+    }
+    limits
+}
+
+fn toy(rng: &mut StdRng) -> Toy {
+    let (hosts, resolvers) = (rng.random_range(1..5), rng.random_range(1..3));
+    let mut keys = BTreeSet::new();
+    for _ in 0..rng.random_range(1..9) {
+        let resolver = rng.random_bool(0.5).then(|| rng.random_range(0..resolvers));
+        let host = rng.random_bool(0.9).then(|| rng.random_range(0..hosts));
+        keys.insert((resolver, host));
+    }
+    let name = |letter: &str, n: Option<usize>| n.map(|n| format!("{letter}{n}"));
+    let lanes = keys.into_iter().zip(1..).map(|((resolver, host), id)| {
+        lane(id, name("r", resolver).as_deref(), name("h", host).as_deref())
+    });
+    let lanes = lanes.collect();
+    let limits = limits(rng, hosts, resolvers);
+    Toy::new(limits, lanes, rng.random_range(1..12))
+}
+
+/// No key has more permits out than its limit.
+fn assert_limits(toy: &Toy, seed: u64) {
+    for status in toy.gate.status(toy.now, usize::MAX) {
+        assert!(
+            status.limit.is_none_or(|limit| status.running <= limit),
+            "seed {seed}: {status:?}"
+        );
+    }
+}
+
+/// With a worker free and all messages heard, no lane that has work could have a permit.
+fn assert_nothing_idles(toy: &Toy, seed: u64) {
+    if toy.room() == 0 {
+        return;
+    }
+    let idle = waiting(toy).find(|lane| toy.gate.free(&lane.key, toy.now) != Some(0));
+    assert!(idle.is_none(), "seed {seed}: a worker and a permit idle while {idle:?} waits");
+}
+
+/// The lanes with jobs that have not started, in the store or held.
+fn waiting(toy: &Toy) -> impl Iterator<Item = &Arc<Lane>> {
+    toy.lanes.iter().filter(|lane| {
+        let ready = toy.ready.iter().any(|((_, id), rows)| *id == lane.id && !rows.is_empty());
+        ready || toy.frontier.lanes.get(&lane.id).is_some_and(|state| state.held() > 0)
+    })
+}
+
+/// What is held is bounded by the limits, and by the room there was.
+fn assert_held_is_bounded(toy: &Toy, seed: u64) {
+    for (id, state) in &toy.frontier.lanes {
+        let lane = toy.lanes.iter().find(|lane| lane.id == *id).unwrap();
+        let most = toy.gate.max_concurrent(&lane.key).map_or(0, |n| n as usize);
+        let most = most + toy.workers;
+        assert!(state.held() <= most, "seed {seed}: {} held, {most} allowed", state.held());
+    }
+}
+
+#[test]
+fn limits_hold_nothing_idles_and_everything_ends() {
+    for seed in 0..CASES {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut toy = toy(&mut rng);
+        let lanes = toy.lanes.len();
+        let mut added = 0;
+        let mut passed_over: BTreeMap<LaneId, usize> = BTreeMap::new();
+        let mut ended = 0;
+        for step in 0.. {
+            assert!(step < 3_000, "seed {seed}: {ended} of {added} ended");
+            if step < 60 && rng.random_bool(0.4) {
+                let count = rng.random_range(1..20);
+                toy.add(rng.random_range(0..lanes), rng.random_range(0..5), count);
+                added += count;
+            }
+            let before = toy.started.len();
+            toy.settle();
+            assert_limits(&toy, seed);
+            assert_nothing_idles(&toy, seed);
+            assert_held_is_bounded(&toy, seed);
+            for id in &toy.started[before..] {
+                passed_over.insert(*id, 0);
+            }
+            // Of those of the most urgent level that could start but for the others, none waits too long.
+            if step >= 60 {
+                let most = fair_share(lanes, toy.workers);
+                let same_level: BTreeSet<usize> = toy
+                    .ready
+                    .iter()
+                    .filter(|(_, rows)| !rows.is_empty())
+                    .map(|((at, _), _)| *at)
+                    .collect();
+                if same_level.len() == 1 {
+                    let started = toy.started.len() - before;
+                    for lane in waiting(&toy).map(|lane| lane.id).collect::<Vec<_>>() {
+                        let passed = passed_over.entry(lane).or_default();
+                        *passed += started;
+                        assert!(
+                            *passed <= most,
+                            "seed {seed}: {lane:?} was passed over {passed} times"
+                        );
+                    }
+                } else {
+                    passed_over.clear();
+                }
+            }
+            match toy.running.len() {
+                0 if ended == added && step >= 60 => break,
+                0 => toy.advance(Duration::from_millis(rng.random_range(1..3_000))),
+                running => {
+                    for _ in 0..rng.random_range(1..=running) {
+                        toy.finish(rng.random_range(0..toy.running.len()));
+                        ended += 1;
+                    }
+                    toy.advance(Duration::from_millis(rng.random_range(0..200)));
+                }
+            }
+        }
+        assert_eq!((toy.frontier.lanes(), toy.frontier.held()), (0, 0), "seed {seed}");
+        assert!(toy.gate.status(toy.now, 10).iter().all(|key| key.running == 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn among_jobs_that_may_start_the_most_urgent_goes_first() {
+    for seed in 0..CASES {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut toy = toy(&mut rng);
+        toy.workers = 1;
+        for lane in 0..toy.lanes.len() {
+            (0..5).for_each(|at| _ = toy.add(lane, at, rng.random_range(0..4)));
+        }
+        let left: usize = toy.ready.values().map(BTreeSet::len).sum();
+        let mut ended = 0;
+        while ended < left {
+            // Enough for a token of every rate: of what waits, all may start.
+            toy.advance(Duration::from_secs(10));
+            toy.settle();
+            let job = toy.finish(0);
+            let urgent = toy
+                .ready
+                .iter()
+                .find(|((at, _), rows)| *at < level(job.priority) && !rows.is_empty());
+            assert!(urgent.is_none(), "seed {seed}: {:?} before {urgent:?}", job.priority);
+            ended += 1;
+        }
+    }
+}
