@@ -109,7 +109,8 @@ impl Place {
     }
 }
 
-/// A command under way. Dropped, it is killed: a test that fails leaves nothing behind.
+/// A command under way. Dropped, it ends at once and in good order, its commands with it: a test that fails leaves
+/// nothing behind. (Commands inherit descriptors: a shell that lives on keeps locks and pipes of whoever runs the tests.)
 pub(crate) struct Running {
     child: Option<Child>,
 }
@@ -134,6 +135,17 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.child.is_none() || self.is_over() {
+            return;
+        }
+        // Two signals of two kinds cannot be merged into one; a run that is stopped must first go on.
+        for signal in [Signal::CONT, Signal::TERM, Signal::INT] {
+            self.signal(signal);
+        }
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !self.is_over() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if let Some(mut child) = self.child.take() {
             // It may be over.
             let _ = child.kill();

@@ -97,7 +97,7 @@ fn a_run_whose_queue_cannot_be_written_ends_and_the_next_one_does_the_rest() {
     // One fills the disk while the other runs: neither's end can be written.
     let filler =
         exec("filler", "[ -e full ] || { cat /dev/zero > state/filler; touch full; }; true");
-    let innocent = exec("innocent", "until [ -e full ]; do sleep 0.02; done");
+    let innocent = exec("innocent", "while [ -d state ] && ! [ -e full ]; do sleep 0.02; done");
     let mut lines =
         [filler, innocent].map(|line| with(line, &json!({"priority": "critical"}))).to_vec();
     lines

@@ -24,9 +24,9 @@ fn exec(id: &str, script: &str) -> Value {
     json!({"id": id, "kind": "exec", "shell": script})
 }
 
-/// A job that marks its start with the file `started` and goes on until there is a file `go`.
+/// A job that marks its start with the file `started` and goes on until there is a file `go`, or its folder is gone.
 fn held(id: &str) -> Value {
-    exec(id, "touch started; until [ -e go ]; do sleep 0.02; done")
+    exec(id, "touch started; while [ -e started ] && ! [ -e go ]; do sleep 0.02; done")
 }
 
 /// The line with some fields more.

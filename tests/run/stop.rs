@@ -109,7 +109,7 @@ fn a_second_signal_ends_a_command_and_all_its_children() {
 #[test]
 fn a_command_that_ignores_sigterm_is_dead_too_and_its_job_is_not_charged() {
     let place = Place::new();
-    let script = locking("trap '' TERM; while :; do sleep 1; done");
+    let script = locking("trap '' TERM; while [ -e started ]; do sleep 1; done");
     let running = busy(&place, exec("a", &script));
     until_there(&place, "started");
     end_with_two_signals(&place, running);
