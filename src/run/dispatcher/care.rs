@@ -86,3 +86,45 @@ impl Dispatcher {
         self.ahead = usize::try_from(ahead).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Levels after each turn: (short, suspects, leased).
+    fn levels(care: &mut Care, turns: &[(bool, bool, usize)]) -> Vec<Suspicion> {
+        let after = |&(short, suspects, leased)| {
+            care.after_turn(short, suspects, leased);
+            care.level
+        };
+        turns.iter().map(after).collect()
+    }
+
+    #[test]
+    fn care_grows_until_something_is_leased_and_stays_while_suspects_come() {
+        let mut care = Care::at_start();
+        assert_eq!(care.level, Suspicion::FreeWorker);
+        let turns = [(true, false, 0), (true, false, 0), (true, false, 0), (false, true, 1)];
+        let alone = Suspicion::Alone;
+        assert_eq!(levels(&mut care, &turns), [Suspicion::OneAtATime, alone, alone, alone]);
+    }
+
+    #[test]
+    fn care_returns_to_none_once_the_suspects_are_through() {
+        let mut care = Care::at_start();
+        let turns = [(true, false, 0), (false, true, 2), (false, false, 5), (false, false, 0)];
+        let (wary, none) = (Suspicion::OneAtATime, Suspicion::None);
+        assert_eq!(levels(&mut care, &turns), [wary, wary, none, none]);
+    }
+
+    #[test]
+    fn a_backlog_of_others_is_interrupted_for_suspects_now_and_then() {
+        let mut care = Care::at_start();
+        let busy = vec![(true, false, 100); 1_000];
+        levels(&mut care, &[(false, false, 1)]);
+        let seen = levels(&mut care, &busy);
+        let none = seen.iter().filter(|level| **level == Suspicion::None).count();
+        assert!(seen.contains(&Suspicion::Alone), "suspects wait for the end of the backlog");
+        assert!(none > 200, "the others were hardly leased for at all: {none}");
+    }
+}

@@ -257,8 +257,9 @@ impl Dispatcher {
     /// Sends held jobs that get a permit to the workers.
     fn assign(&mut self, now: Mono) {
         while self.phase == Phase::Running {
-            let room = self.room();
-            let Some((job, permit)) = self.frontier.next(&self.shared.gate, now, room) else {
+            let (room, claims) = (self.room(), self.appetite().room);
+            let next = self.frontier.next(&self.shared.gate, now, room, claims);
+            let Some((job, permit)) = next else {
                 return;
             };
             self.in_flight += 1;
@@ -338,18 +339,22 @@ impl Dispatcher {
         let mut suspects = false;
         let mut at = 0;
         for job in report.leased {
-            // Leases come in the order of the wants.
-            let is_for = |want: &Want| want.lane == job.lane.id && want.priority == job.priority;
-            at += wants[at..].iter().position(is_for).unwrap_or(0);
+            // Leases come in the order of the wants; a lane may be wanted twice, to start now and to have ahead.
+            let is_for = |(want, got): (&Want, &usize)| {
+                want.lane == job.lane.id && want.priority == job.priority && *got < want.count
+            };
+            at += wants[at..].iter().zip(&got[at..]).position(is_for).unwrap_or(0);
             got[at] += 1;
             suspects |= job.losses > 0;
             self.wary += usize::from(self.is_wary(&job));
             self.frontier.hold(job);
         }
-        let mut short = false;
+        let (mut short, mut in_vain) = (false, false);
         for ((want, dry), got) in wants.iter().zip(&report.dry).zip(&got) {
             self.frontier.answered(want, *dry);
             short |= !dry && *got == 0;
+            // Another process was faster: the place that was kept is another lane's.
+            in_vain |= *dry && *got == 0;
         }
         if !wants.is_empty() {
             self.care.after_turn(short, suspects, leased);
@@ -357,7 +362,7 @@ impl Dispatcher {
         if missed {
             self.rescan();
         }
-        leased > 0 || more_ready || self.more_due || short || self.tally.owner_lost
+        leased > 0 || more_ready || self.more_due || short || in_vain || self.tally.owner_lost
     }
 
     /// Reads the next page of ready lanes, when there is reason to.

@@ -368,3 +368,45 @@ fn of_jobs_with_two_deaths_one_is_leased_at_a_time() {
     assert_eq!(rig.store.counts().unwrap().done, 2);
     assert_eq!((rig.dispatcher.wary, rig.dispatcher.busy, rig.dispatcher.in_flight), (0, 0, 0));
 }
+
+#[test]
+fn a_lane_that_another_process_emptied_does_not_keep_the_place_of_others() {
+    let mut rig = Rig::new(options(1), &[job("first", Some("a"))]);
+    rig.settle();
+    let first = rig.begin(0);
+    let specs = [job("b", Some("b")), job("c", Some("c"))];
+    rig.store.insert(&specs, OnDuplicate::Skip, WallMs(0)).unwrap();
+    rig.dispatcher.take(Message::Bell);
+    rig.clock.advance(LOOK_WHILE_FULL);
+    rig.settle();
+    // The dispatcher knows both lanes; another process leases the one whose turn is next.
+    let other = rig.store.register(WallMs(0)).unwrap();
+    let lanes = rig.store.ready_lanes(None, 10, &[Kind::new("test").unwrap()]).unwrap();
+    let want = Want {
+        priority: lanes[0].priority,
+        lane: lanes[0].lane.id,
+        count: 1,
+        max_losses: u32::MAX,
+    };
+    let turn =
+        Turn { owner: &other, now: WallMs(0), settle: &[], lease: &[want], max_payload_bytes: 1 };
+    assert_eq!(rig.store.turn(&turn).unwrap().leased.len(), 1);
+    rig.end(0, first, Outcome::done());
+    rig.settle();
+    assert_eq!(rig.jobs.len(), 1, "a worker is free and a job waits");
+}
+
+#[test]
+fn equal_keys_take_turns() {
+    let hosts = ["a", "a", "a", "a", "b", "b", "b", "b"];
+    let specs = hosts.iter().zip(0..).map(|(host, n)| job(&format!("{host}{n}"), Some(host)));
+    let mut rig = Rig::new(options(1), &specs.collect::<Vec<_>>());
+    let mut order = String::new();
+    for _ in 0..8 {
+        rig.settle();
+        let running = rig.begin(0);
+        order.push_str(&running.job.artifact_id.as_str()[..1]);
+        rig.end(0, running, Outcome::done());
+    }
+    assert_eq!(order, "abababab");
+}

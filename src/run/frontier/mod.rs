@@ -14,12 +14,13 @@
 //! ```
 //!
 //! Priorities are strict among jobs that may start; lanes of one priority take turns; inside a lane and
-//! priority the oldest row goes first. A lane whose turn comes while it holds nothing *claims* the place
-//! and is leased for in the coming transaction. A lane with jobs running is leased up to its
-//! `max_concurrent` ahead, so that a permit passes to the next job without waiting for a transaction.
+//! priority the oldest row goes first. A lane whose turn comes while it holds nothing *claims* a place and
+//! takes its permit, and is leased for in the coming transaction: without the permit, lanes that hold jobs
+//! under the same key would be faster each time, and it would never start. A lane with jobs running is leased
+//! up to its `max_concurrent` ahead, so that a permit passes to the next job without waiting for a transaction.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority};
@@ -75,8 +76,11 @@ pub struct Frontier {
     claimed: VecDeque<(usize, LaneId)>,
     /// Lanes that started a job since the last round: wanted ahead, room or not.
     served: ByPriority<VecDeque<LaneId>>,
-    parked_on: HashMap<LimitKey, Vec<LaneId>>,
-    parked_until: BinaryHeap<Reverse<(Mono, LaneId)>>,
+    /// In the order they were refused.
+    parked_on: HashMap<LimitKey, VecDeque<LaneId>>,
+    /// Those among them whose time will come, and the number of their refusal.
+    parked_until: BTreeSet<(Mono, u64, LaneId)>,
+    refusals: u64,
     held: usize,
 }
 
@@ -87,7 +91,12 @@ struct LaneState {
     /// In line, or claimed.
     in_line: ByPriority<bool>,
     in_served: ByPriority<bool>,
-    parked: Option<Wait>,
+    /// What it waits for, and the number of the refusal.
+    parked: Option<(Wait, u64)>,
+    /// The permit that its claim at this level took: for a job at least as urgent.
+    reserved: Option<(usize, Permit)>,
+    /// Jobs asked for in the round of [`Frontier::wants`] that is being made.
+    wanted: usize,
     running: usize,
 }
 
@@ -100,6 +109,8 @@ impl LaneState {
             in_line: Default::default(),
             in_served: Default::default(),
             parked: None,
+            reserved: None,
+            wanted: 0,
             running: 0,
         }
     }
@@ -124,9 +135,27 @@ impl LaneState {
         }
     }
 
+    /// The permit for a job of that level: the one reserved for it, or another.
+    fn permit(&mut self, gate: &Gate, now: Mono, at: usize) -> Result<Permit, Wait> {
+        match self.reserved.take_if(|(level, _)| at <= *level) {
+            Some((_, permit)) => Ok(permit),
+            None => gate.try_admit(&self.lane.key, now),
+        }
+    }
+
+    fn has_reserved(&self, at: usize) -> bool {
+        self.reserved.as_ref().is_some_and(|(level, _)| *level == at)
+    }
+
+    /// Gives back a permit that nothing is to be started under; whether there was one.
+    fn give_back_reserved(&mut self) -> bool {
+        self.reserved.take().map(|(_, permit)| permit.refund()).is_some()
+    }
+
     fn is_forgettable(&self) -> bool {
         self.running == 0
             && self.parked.is_none()
+            && self.reserved.is_none()
             && !self.in_store.contains(&true)
             && !self.in_line.contains(&true)
             && !self.in_served.contains(&true)
@@ -205,40 +234,78 @@ impl Frontier {
     }
 
     /// The most urgent held job that gets a permit at `now`, with the permit, while there is room for `room` jobs. Lanes
-    /// whose turn comes first but that hold nothing claim a place instead, for [`Frontier::wants`].
-    pub fn next(&mut self, gate: &Gate, now: Mono, room: usize) -> Option<(Leased, Permit)> {
-        for at in 0..LEVELS {
-            while room > self.claimed.len() {
-                let Some(id) = self.line[at].pop_front() else { break };
-                let Some(state) = self.lanes.get_mut(&id) else { continue };
-                state.in_line[at] = false;
-                if state.parked.is_some() {
-                    continue;
+    /// whose turn comes first but that hold nothing claim a place instead, for [`Frontier::wants`]: at most
+    /// `most_claims`, which is what will be leased for. The others keep their place in line.
+    pub fn next(
+        &mut self,
+        gate: &Gate,
+        now: Mono,
+        room: usize,
+        most_claims: usize,
+    ) -> Option<(Leased, Permit)> {
+        (0..LEVELS).find_map(|at| {
+            let mut passed = Vec::new();
+            let next = self.next_at(at, gate, now, (room, most_claims), &mut passed);
+            for id in passed.into_iter().rev() {
+                self.put_first(at, id);
+            }
+            next
+        })
+    }
+
+    /// The same for one level; `passed` are the lanes that would have claimed a place.
+    fn next_at(
+        &mut self,
+        at: usize,
+        gate: &Gate,
+        now: Mono,
+        (room, most_claims): (usize, usize),
+        passed: &mut Vec<LaneId>,
+    ) -> Option<(Leased, Permit)> {
+        while room > self.claimed.len() {
+            let id = self.line[at].pop_front()?;
+            let Some(state) = self.lanes.get_mut(&id) else { continue };
+            state.in_line[at] = false;
+            if state.parked.is_some() && !state.has_reserved(at) {
+                continue;
+            }
+            if !state.held[at].is_empty() {
+                match state.permit(gate, now, at) {
+                    Err(wait) => self.park(id, wait),
+                    Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
                 }
-                if !state.held[at].is_empty() {
-                    match gate.try_admit(&state.lane.key, now) {
-                        Err(wait) => self.park(id, wait),
-                        Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
-                    }
-                } else if state.in_store[at] {
-                    self.claim(gate, now, at, id);
-                } else {
-                    self.forget_if_idle(id);
+            } else if !state.in_store[at] {
+                // Others may have been kept out of line for the sake of this claim.
+                if state.has_reserved(at) && state.give_back_reserved() {
+                    self.wake(id);
                 }
+                self.forget_if_idle(id);
+            } else if self.claimed.len() < most_claims {
+                self.claim(gate, now, at, id);
+            } else {
+                state.give_back_reserved();
+                passed.push(id);
             }
         }
         None
     }
 
+    /// Keeps a place, and a permit, for a lane that is to be leased for.
     fn claim(&mut self, gate: &Gate, now: Mono, at: usize, id: LaneId) {
         let Some(state) = self.lanes.get_mut(&id) else { return };
-        if state.startable(gate, now, at, 1) > 0 {
-            state.in_line[at] = true;
-            self.claimed.push_back((at, id));
-        } else if state.held() == 0 {
-            self.park_if_refused(gate, now, id);
+        let permit = match &state.reserved {
+            // A more urgent claim: when it is served or given up, this lane is woken.
+            Some((level, _)) if *level < at => return,
+            _ => state.permit(gate, now, at),
+        };
+        match permit {
+            Err(wait) => self.park(id, wait),
+            Ok(permit) => {
+                state.reserved = Some((at, permit));
+                state.in_line[at] = true;
+                self.claimed.push_back((at, id));
+            }
         }
-        // Else its held jobs take the permits there are; starting one puts the lane back in line.
     }
 
     fn start(&mut self, id: LaneId, at: usize) -> Option<Leased> {
@@ -265,7 +332,7 @@ impl Frontier {
         }
     }
 
-    /// A permit of that key came back: whoever waited for it may ask again.
+    /// A permit or a token of that key came back: whoever waited for it may ask again.
     pub fn freed(&mut self, key: &LimitKey) {
         for id in self.parked_on.remove(key).unwrap_or_default() {
             self.unpark(id);
@@ -274,11 +341,10 @@ impl Frontier {
 
     /// Time has come to `now`: whoever waited for it may ask again.
     pub fn tick(&mut self, now: Mono) {
-        while let Some(Reverse((until, id))) = self.parked_until.peek().copied() {
+        while let Some((until, _, id)) = self.parked_until.first().copied() {
             if until > now {
                 return;
             }
-            self.parked_until.pop();
             self.unpark(id);
         }
     }
@@ -286,7 +352,7 @@ impl Frontier {
     /// When [`Frontier::tick`] has something to do next.
     #[must_use]
     pub fn next_tick(&self) -> Option<Mono> {
-        self.parked_until.peek().map(|Reverse((until, _))| *until)
+        self.parked_until.first().map(|(until, _, _)| *until)
     }
 
     /// What to lease now, most urgent first.
@@ -298,24 +364,53 @@ impl Frontier {
                 self.want_ahead(gate, at, appetite.max_losses, &mut wants);
             }
         }
+        for want in &wants {
+            if let Some(state) = self.lanes.get_mut(&want.lane) {
+                state.wanted = 0;
+            }
+        }
         wants
     }
 
-    /// Lanes that claimed a place share the room evenly, and stay at the front of the line.
+    /// Lanes that claimed a place share the room evenly, the more urgent before the others, and go to the front of
+    /// the line.
     fn want_claimed(&mut self, gate: &Gate, now: Mono, appetite: Appetite, wants: &mut Vec<Want>) {
         let max_losses = appetite.max_losses;
         let mut room = appetite.room;
-        let mut left = self.claimed.len();
+        let mut left: ByPriority<usize> = Default::default();
+        for (at, _) in &self.claimed {
+            left[*at] += 1;
+        }
+        self.claimed.make_contiguous().sort_by_key(|(at, _)| *at);
         for (at, id) in &self.claimed {
+            let share = room.div_ceil(left[*at]);
+            left[*at] -= 1;
             let Some(state) = self.lanes.get_mut(id) else { continue };
-            let count = state.startable(gate, now, *at, room.div_ceil(left.max(1)));
-            left -= 1;
+            let reserved = usize::from(state.has_reserved(*at)).min(share);
+            let count = reserved + state.startable(gate, now, *at, share - reserved);
             room -= count;
-            if count > 0 && state.in_store[*at] {
+            if count == 0 || !state.in_store[*at] {
+                state.give_back_reserved();
+            } else {
+                state.wanted += count;
                 wants.push(Want { priority: Priority::ALL[*at], lane: *id, count, max_losses });
             }
         }
+        self.unclaim();
+    }
+
+    /// Puts lanes that claimed a place at the front of the line.
+    fn unclaim(&mut self) {
         for (at, id) in std::mem::take(&mut self.claimed).into_iter().rev() {
+            self.line[at].push_front(id);
+        }
+    }
+
+    fn put_first(&mut self, at: usize, id: LaneId) {
+        if let Some(state) = self.lanes.get_mut(&id)
+            && !state.in_line[at]
+        {
+            state.in_line[at] = true;
             self.line[at].push_front(id);
         }
     }
@@ -331,21 +426,10 @@ impl Frontier {
             }
             let Some(limit) = gate.max_concurrent(&state.lane.key) else { continue };
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let count = limit.saturating_sub(state.held());
+            let count = limit.saturating_sub(state.held() + state.wanted);
             if count > 0 {
+                state.wanted += count;
                 wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
-            }
-        }
-    }
-
-    /// Asks for a permit only to be called back when there is one.
-    fn park_if_refused(&mut self, gate: &Gate, now: Mono, id: LaneId) {
-        let Some(state) = self.lanes.get(&id) else { return };
-        match gate.try_admit(&state.lane.key, now) {
-            Err(wait) => self.park(id, wait),
-            Ok(permit) => {
-                permit.refund();
-                self.wake(id);
             }
         }
     }
@@ -361,10 +445,12 @@ impl Frontier {
         }
     }
 
-    /// Gives up every held job, for handing back. What is in the store must be offered again.
+    /// Gives up every held job and reserved permit, for handing back. What is in the store must be offered again.
     pub fn take_held(&mut self) -> Vec<Leased> {
+        self.unclaim();
         let mut jobs = Vec::with_capacity(self.held);
         for state in self.lanes.values_mut() {
+            state.give_back_reserved();
             jobs.extend(state.held.iter_mut().flat_map(std::mem::take));
         }
         self.held = 0;
@@ -379,7 +465,7 @@ impl Frontier {
             .lanes
             .values()
             .filter_map(|state| {
-                let wait = state.parked.as_ref()?;
+                let (wait, _) = state.parked.as_ref()?;
                 Some(Parked {
                     on: wait.on.clone(),
                     held: state.held(),
@@ -395,19 +481,29 @@ impl Frontier {
 
     fn park(&mut self, id: LaneId, wait: Wait) {
         let Some(state) = self.lanes.get_mut(&id) else { return };
-        match wait.until {
-            Some(until) => self.parked_until.push(Reverse((until, id))),
-            None => self.parked_on.entry(wait.on.clone()).or_default().push(id),
-        }
-        state.parked = Some(wait);
+        self.refusals += 1;
+        self.parked_until.extend(wait.until.map(|until| (until, self.refusals, id)));
+        self.parked_on.entry(wait.on.clone()).or_default().push_back(id);
+        state.parked = Some((wait, self.refusals));
     }
 
     fn unpark(&mut self, id: LaneId) {
-        if let Some(state) = self.lanes.get_mut(&id) {
-            state.parked = None;
-            self.wake(id);
-            self.forget_if_idle(id);
+        let Some(state) = self.lanes.get_mut(&id) else { return };
+        let Some((wait, refusal)) = state.parked.take() else { return };
+        if let Some(until) = wait.until {
+            self.parked_until.remove(&(until, refusal, id));
         }
+        if let Some(others) = self.parked_on.get_mut(&wait.on) {
+            // Nearly always the first: times come in the order of the refusals.
+            if let Some(at) = others.iter().position(|other| *other == id) {
+                others.remove(at);
+            }
+            if others.is_empty() {
+                self.parked_on.remove(&wait.on);
+            }
+        }
+        self.wake(id);
+        self.forget_if_idle(id);
     }
 
     /// Puts a lane in every line it belongs in, unless it is parked.

@@ -51,7 +51,7 @@ impl Toy {
         }
     }
 
-    /// Makes jobs ready and offers their lane.
+    /// Makes jobs ready and offers their lane; with none, it is as if another process had been faster.
     pub(super) fn add(&mut self, lane: usize, at: usize, count: usize) -> bool {
         let lane = Arc::clone(&self.lanes[lane]);
         for _ in 0..count {
@@ -65,8 +65,10 @@ impl Toy {
         self.workers - self.running.len()
     }
 
-    /// What the dispatcher does between two waits: hears, starts, makes one turn, starts.
-    pub(super) fn turn(&mut self) {
+    /// What the dispatcher does between two waits: hears, starts, makes one turn, starts. Whether some lane was wanted
+    /// in vain.
+    pub(super) fn turn(&mut self) -> bool {
+        let mut in_vain = false;
         self.hear();
         self.start();
         let appetite = Appetite { room: self.room(), lease_ahead: true, max_losses: 0 };
@@ -76,6 +78,7 @@ impl Toy {
             let taken: Vec<i64> = rows.iter().copied().take(want.count).collect();
             rows.retain(|row| !taken.contains(row));
             let dry = rows.is_empty();
+            in_vain |= dry && taken.is_empty();
             let lane = self.lanes.iter().find(|lane| lane.id == want.lane).unwrap();
             for row in taken {
                 let job = leased(row, lane, want.priority);
@@ -84,6 +87,7 @@ impl Toy {
             self.frontier.answered(want, dry);
         }
         self.start();
+        in_vain
     }
 
     /// Turns until nothing more comes of it; how many jobs started.
@@ -91,8 +95,8 @@ impl Toy {
         let before = self.started.len();
         for _ in 0..1_000 {
             let known = (self.started.len(), self.frontier.held());
-            self.turn();
-            if (self.started.len(), self.frontier.held()) == known && !self.hear() {
+            let again = self.turn() | self.hear();
+            if (self.started.len(), self.frontier.held()) == known && !again {
                 return self.started.len() - before;
             }
         }
@@ -100,11 +104,15 @@ impl Toy {
     }
 
     pub(super) fn start(&mut self) {
-        while let Some((job, permit)) = self.frontier.next(&self.gate, self.now, self.room()) {
+        while let Some((job, permit)) = self.next() {
             self.started.push(job.lane.id);
             self.running.push((job, permit));
             assert!(self.running.len() <= self.workers, "no room for that");
         }
+    }
+
+    fn next(&mut self) -> Option<(Leased, Permit)> {
+        self.frontier.next(&self.gate, self.now, self.room(), self.room())
     }
 
     fn hear(&mut self) -> bool {
@@ -197,6 +205,21 @@ fn an_urgent_job_is_not_overtaken_for_ever_by_another_lane_of_its_key() {
     let order = one_by_one(&mut toy, 5, Duration::ZERO);
     let urgent = order[before..].iter().filter(|id| **id == 2).count();
     assert_eq!(urgent, 3, "{order:?}");
+}
+
+/// Each level of one lane once got an even share of the room: urgent jobs waited behind less urgent ones.
+#[test]
+fn room_goes_to_the_more_urgent_first_even_when_there_is_much_of_it() {
+    let mut toy = Toy::new(Limits::default(), vec![lane(1, None, None)], 6);
+    for at in 0..5 {
+        toy.add(0, at, 4);
+    }
+    toy.turn();
+    let levels: Vec<usize> = toy.running.iter().map(|(job, _)| level(job.priority)).collect();
+    assert_eq!(levels, [0, 0, 0, 0], "the next level comes with the next turn");
+    toy.turn();
+    let levels: Vec<usize> = toy.running.iter().map(|(job, _)| level(job.priority)).collect();
+    assert_eq!(levels, [0, 0, 0, 0, 1, 1]);
 }
 
 #[test]
