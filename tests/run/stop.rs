@@ -16,10 +16,12 @@ fn on_one_host(line: Value) -> Value {
     with(line, &json!({"host": "busy.example"}))
 }
 
-/// A run that has one job running, and others leased that wait for its host.
+/// A run that has one job running, and one of the others leased ahead for its host: they are of one kind.
 fn busy(place: &Place, first: Value) -> Running {
     place.write("orch.toml", FOREVER);
-    let waiting = ["b", "c", "d"].map(noop).map(on_one_host);
+    let is_exec = first["kind"] == "exec";
+    let alike = |id| if is_exec { exec(id, "exit 0") } else { noop(id) };
+    let waiting = ["b", "c", "d"].map(alike).map(on_one_host);
     place.import(&[vec![on_one_host(first)], waiting.to_vec()].concat());
     let running = place.start("queue run --workers 4 --allow-exec --format json");
     until("leases ahead", || place.count("in_progress") > 1);
