@@ -7,6 +7,7 @@ mod cli;
 mod conformance;
 mod crash;
 mod limits;
+mod locks;
 mod support;
 mod tidy;
 
