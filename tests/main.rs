@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod crash;
 mod limits;
+mod locks;
 mod run;
 mod support;
 mod tidy;

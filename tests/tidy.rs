@@ -132,3 +132,41 @@ fn no_file_needs_a_table_of_contents() {
         .collect();
     assert!(long.is_empty(), "two files each, please: {long:#?}");
 }
+
+/// What the store may open by itself: a database that nobody can have open yet, and the lock files and bells that are
+/// its own. Closing a descriptor of the database, its `-wal` or its `-shm` would drop the locks of SQLite (invariant 11).
+const OPENED_BY_THE_STORE: &[(&str, &[&str])] = &[
+    ("open.rs", &["File::options().write(true).create_new(true).mode(0o600).open(path)"]),
+    (
+        "open.rs",
+        &["File::options().write(true).create(true).truncate(false).mode(0o600).open(path)"],
+    ),
+    ("owner.rs", &["File::open(&path)", "join(LOCK)"]),
+    ("owner.rs", &["File::options().write(true)", "self.directory(id).join(BELL)"]),
+    ("owner.rs", &["File::options().write(true).create_new(true).mode(0o600).open(&path)"]),
+    ("owner.rs", &["File::options().read(true).write(true)", "open_bell"]),
+];
+
+#[test]
+fn only_sqlite_opens_the_database() {
+    let forbidden = ["File::open(", "File::create(", "File::options()", "OpenOptions::new()"];
+    let copies = ["fs::read(", "fs::write(", "fs::copy(", "fs::rename(", "fs::hard_link("];
+    let mut opened = 0;
+    for (path, text) in sources() {
+        let code: String = code(&path, &text).split_whitespace().collect();
+        if !path.components().any(|part| part.as_os_str() == "sqlite") || code.is_empty() {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let allowed: Vec<_> =
+            OPENED_BY_THE_STORE.iter().filter(|(file, _)| *file == name).collect();
+        let here: usize = forbidden.iter().map(|word| code.matches(word).count()).sum();
+        assert_eq!(here, allowed.len(), "{} opens files: which, and why?", path.display());
+        for part in allowed.iter().flat_map(|(_, parts)| *parts) {
+            assert!(code.contains(part), "{} does not say {part}", path.display());
+        }
+        assert!(!copies.iter().any(|word| code.contains(word)), "{} copies files", path.display());
+        opened += here;
+    }
+    assert_eq!(opened, OPENED_BY_THE_STORE.len());
+}

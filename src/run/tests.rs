@@ -447,7 +447,8 @@ impl Handler for Careless {
 }
 
 fn an_attempt_that_is_reported_twice_counts_once(store_with: StoreWith) {
-    let ways: [(fn(crate::handler::Completion) -> Ran, u64); 3] = [
+    type Way = fn(crate::handler::Completion) -> Ran;
+    let ways: [(Way, u64); 3] = [
         (
             |completion| {
                 completion.finish(Outcome::skipped(crate::job::SkipReason::Robots, "first"));

@@ -139,7 +139,11 @@ fn the_options_reach_sqlite() {
     let store = place.open();
     assert_eq!(ask(&store, "journal_mode"), "wal");
     assert_eq!(ask(&store, "synchronous"), "2");
-    drop(store);
+    // As every handle after the first is opened.
+    let conn = super::super::open::reopen(&place.path(), &options()).unwrap();
+    let fork = SqliteStore::over(conn, std::sync::Arc::clone(&store.shared));
+    assert_eq!(ask(&fork, "synchronous"), "2");
+    drop((fork, store));
     let other = OpenOptions { wal_mode: false, durability: Durability::Normal, ..options() };
     let store = SqliteStore::open(&place.path(), &other).unwrap();
     assert_eq!(ask(&store, "journal_mode"), "delete");
