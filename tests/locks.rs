@@ -11,24 +11,23 @@ use crate::support::Place;
 fn open(place: &Place) -> SqliteStore {
     let options =
         OpenOptions { busy_timeout: Duration::from_millis(100), ..OpenOptions::default() };
-    SqliteStore::open(&place.queue(), &options).unwrap()
+    SqliteStore::open(&place.database(), &options).unwrap()
 }
 
 /// POSIX locks are lost when the process closes any descriptor of the file, so another process shows whether they are.
 #[test]
 fn handles_that_come_and_go_leave_the_locks_of_others_in_force() {
     let place = Place::new();
-    place.file("orch.toml", "[queue]\ntimeout_sec = 1\n");
+    place.write("orch.toml", "[queue]\ntimeout_sec = 1\n");
     let mut store = open(&place);
-    let writer = Connection::open(place.queue()).unwrap();
+    let writer = Connection::open(place.database()).unwrap();
     writer.execute_batch("BEGIN IMMEDIATE; UPDATE counter SET next = next").unwrap();
     drop(store.fork().unwrap());
     drop(open(&place));
     store.counts().unwrap();
-    let answer = place.orch(&["queue", "enqueue", "a", "--kind", "noop"]).ended(1);
-    assert!(answer.err.contains("locked"), "{answer:#?}");
+    place.run("queue enqueue a --kind noop").code(1).says(&["locked"]);
     writer.execute_batch("COMMIT").unwrap();
-    place.orch(&["queue", "enqueue", "a", "--kind", "noop"]).ok();
+    place.ok("queue enqueue a --kind noop");
     assert_eq!(place.integrity(), "ok");
     assert_eq!(store.counts().unwrap().queued, 1);
 }
