@@ -133,10 +133,11 @@ fn no_file_needs_a_table_of_contents() {
     assert!(long.is_empty(), "two files each, please: {long:#?}");
 }
 
-/// What the store may open by itself: a database that nobody can have open yet, and the lock files and bells that are
-/// its own. Closing a descriptor of the database, its `-wal` or its `-shm` would drop the locks of SQLite (invariant 11).
+/// What the store may open by itself: a database that nobody can have open yet, directories it made, and the lock files
+/// and bells that are its own. Closing a descriptor of the database, its `-wal` or its `-shm` would drop the locks of SQLite (invariant 11).
 const OPENED_BY_THE_STORE: &[(&str, &[&str])] = &[
     ("open.rs", &["File::options().write(true).create_new(true).mode(0o600).open(path)"]),
+    ("open.rs", &["File::open(above)", "directory.sync_all()"]),
     (
         "open.rs",
         &["File::options().write(true).create(true).truncate(false).mode(0o600).open(path)"],

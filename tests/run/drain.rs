@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{assert_untouched, exec, held, in_short, noop, until_there, with};
-use crate::support::Place;
+use crate::support::{Place, until};
 
 #[test]
 fn a_drained_queue_is_exit_code_0() {
@@ -98,7 +98,9 @@ fn a_job_that_another_run_has_is_named_and_not_waited_for() {
     until_there(&place, "started");
     place.ok("queue enqueue b --kind noop");
     let second = place.ok("queue run --drain --allow-exec --format json").json();
-    assert_eq!(second["running_elsewhere"], 1, "{second:#}");
+    // The first one may have been faster with b, too.
+    assert!(second["running_elsewhere"].as_u64().unwrap() >= 1, "{second:#}");
+    until("b to be done, by either", || place.count("done") == 1);
     assert_eq!(place.count("in_progress"), 1);
     place.write("go", "");
     first.end().code(0);
