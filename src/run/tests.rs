@@ -601,15 +601,21 @@ fn an_attempt_that_ignores_its_cancel_keeps_its_lease_and_loses_its_worker(store
     specs[0].timeout_seconds = Some(1);
     let (runner, mut look) = runner(store_with(&specs));
     let other = Mutex::new(look.fork().unwrap());
-    let (release, released) = bounded::<()>(0);
+    let (release, released) = unbounded::<()>();
+    let runs = AtomicUsize::new(0);
+    let meanwhile = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&meanwhile);
     let report = runner
         .workers(1)
         .handler_fn("test", move |context| {
             match context.job().artifact_id.as_str() {
-                "job-0" => released.recv().unwrap(),
+                "job-0" if runs.fetch_add(1, SeqCst) == 0 => {
+                    released.recv_timeout(Duration::from_secs(60)).unwrap();
+                }
+                "job-0" => {}
                 _ => {
-                    let state = all(&mut **other.lock().unwrap()).swap_remove(0).state;
-                    assert_eq!(state, State::InProgress, "its row was let go while it runs");
+                    let job = all(&mut **other.lock().unwrap()).swap_remove(0);
+                    seen.lock().unwrap().get_or_insert(job.state);
                     release.send(()).unwrap();
                 }
             }
@@ -618,7 +624,8 @@ fn an_attempt_that_ignores_its_cancel_keeps_its_lease_and_loses_its_worker(store
         .unwrap()
         .drain()
         .unwrap();
-    assert_eq!((report.done, report.abandoned, report.failed), (2, 0, 0));
+    assert_eq!(*meanwhile.lock().unwrap(), Some(State::InProgress), "let go while it runs");
+    assert_eq!((report.done, report.abandoned, report.failed, report.lost), (2, 0, 0, 0));
     assert_eq!(look.counts().unwrap().done, 2);
 }
 

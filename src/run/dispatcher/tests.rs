@@ -13,7 +13,7 @@ use crate::handler::Registry;
 use crate::job::{ErrorReason, JobSpec, Key, LimitKey, Outcome, WallMs};
 use crate::limit::{Gate, KeyLimits, Limits};
 use crate::queue::memory::MemoryStore;
-use crate::queue::store::{OnDuplicate, RecoverTerms};
+use crate::queue::store::{Filter, OnDuplicate, RecoverTerms};
 use crate::run::event::Listener;
 use crate::run::stop::StopRequest;
 use crate::run::worker::{Current, Finished};
@@ -409,4 +409,31 @@ fn equal_keys_take_turns() {
         rig.end(0, running, Outcome::done());
     }
     assert_eq!(order, "abababab");
+}
+
+#[test]
+fn a_stop_hands_back_the_channel_and_the_held_and_leaves_what_runs_alone() {
+    let specs: Vec<_> = (0..20).map(|n| job(&format!("slow-{n}"), Some("slow"))).collect();
+    let mut rig = Rig::new(RunOptions { limits: limits("slow", 4), ..options(6) }, &specs);
+    rig.settle();
+    let running = rig.begin(0);
+    assert_eq!((rig.jobs.len(), rig.dispatcher.frontier.held()), (3, 4));
+    rig.dispatcher.take(Message::Stop(StopRequest { cause: StopCause::Asked, now: false }));
+    rig.settle();
+    assert_eq!((rig.jobs.len(), rig.dispatcher.frontier.held()), (0, 0));
+    let counts = rig.store.counts().unwrap();
+    assert_eq!((counts.in_progress, counts.queued), (1, 19));
+    let views = rig.store.list(&Filter::default(), None, 100).unwrap().jobs;
+    let counted: u32 = views.iter().map(|job| job.attempts_total + job.losses).sum();
+    assert_eq!(counted, 1, "only the one that runs");
+    // It may finish, and is cancelled when its time is over.
+    rig.clock.advance(Duration::from_secs(29));
+    rig.settle();
+    assert_eq!(rig.dispatcher.slots[0].cancel.reason(), None);
+    rig.clock.advance(Duration::from_secs(1));
+    rig.settle();
+    assert_eq!(rig.dispatcher.slots[0].cancel.reason(), Some(CancelReason::Stop));
+    rig.end(0, running, CancelReason::Stop.outcome());
+    assert_eq!(rig.settle(), Next::Over);
+    assert_eq!(rig.store.counts().unwrap().queued, 20);
 }
