@@ -17,9 +17,9 @@ use std::io;
 use csv_core::ReadRecordResult;
 
 use super::error::{Fault, HeaderProblem, Problem, without_line_end};
-use super::identifier::excerpt;
 use super::line::{Field, is_json, quoted};
 use super::raw::{Got, MAX_LINE_BYTES, RawLines};
+use crate::job::excerpt;
 
 const NUMBERS: [&str; 6] =
     ["priority", "max_attempts", "timeout_seconds", "max_bytes", "publication_year", "sleep_ms"];

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use crate::job::{MAX_TAGS, Preset, Priority, PriorityError, RetryPolicy, Strategy, WallMs};
 
 use super::error::{Fault, nearest};
-use super::identifier::excerpt;
 use super::line::{Field, Members, decode, text, type_of};
+use crate::job::excerpt;
 
 /// What a member of a retry object is when it is absent: as in the preset `standard`.
 const RETRY_DEFAULTS: (Strategy, f64, f64, f64) = (Strategy::Exponential, 1.0, 60.0, 0.1);

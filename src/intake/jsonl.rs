@@ -6,9 +6,9 @@
 use crate::job::{ArtifactId, JobSpec, Key, normalise_host, normalise_resolver};
 
 use super::error::{Fault, Problem};
-use super::identifier::{Scheme, host_of};
 use super::line::{Field, Line, first_text, text};
 use super::{Kinds, fields};
+use crate::job::{Scheme, host_of};
 
 /// JSON's white space (RFC 8259, section 2).
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\r', '\n'];

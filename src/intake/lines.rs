@@ -3,9 +3,9 @@
 use crate::job::{ArtifactId, JobSpec, Key};
 
 use super::error::{Fault, Problem};
-use super::identifier::host_of;
 use super::line::quoted;
 use super::{Identifier, IdentifierError, Kinds, Scheme};
+use crate::job::host_of;
 
 /// What begins a line that is only a remark.
 const COMMENT: char = '#';
@@ -20,7 +20,7 @@ pub(super) fn spec(line: &str, kinds: &Kinds) -> Result<JobSpec, Problem> {
     let text = line.trim();
     let found = Identifier::recognise(text).map_err(|error| Problem::at(line, text, error))?;
     if found.written.contains(char::is_whitespace) {
-        let error = IdentifierError::WhiteSpace(super::identifier::excerpt(text));
+        let error = IdentifierError::WhiteSpace(crate::job::excerpt(text));
         return Err(Problem::at(line, text, error));
     }
     let id = ArtifactId::new(&found.artifact_id())

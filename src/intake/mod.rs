@@ -11,7 +11,6 @@
 mod csv;
 mod error;
 mod fields;
-mod identifier;
 mod jsonl;
 mod line;
 mod lines;
@@ -26,12 +25,12 @@ use std::sync::Arc;
 
 use crate::job::{ArtifactId, JobSpec, Kind};
 
+use crate::job::excerpt;
 use error::{Problem, nearest, without_line_end};
-use identifier::excerpt;
 use raw::{Got, RawLines};
 
+pub use crate::job::{Identifier, IdentifierError, Scheme};
 pub use error::{Fault, HeaderProblem, LineError, ReadError};
-pub use identifier::{Identifier, IdentifierError, Scheme};
 pub use raw::MAX_LINE_BYTES;
 pub use rejects::{RejectsError, RejectsWriter};
 

@@ -8,6 +8,7 @@
 //!   JobSpec --insert--> queued --lease--> in_progress --outcome--> done | skipped | error | queued
 //! ```
 
+mod identifier;
 mod key;
 mod lease;
 mod outcome;
@@ -17,6 +18,8 @@ mod spec;
 mod state;
 mod time;
 
+pub use identifier::{Identifier, IdentifierError, Scheme};
+pub(crate) use identifier::{excerpt, host_of};
 pub use key::{Key, KeyError, LimitKey, normalise_host, normalise_resolver};
 pub use lease::{Epoch, JobRow, Lane, LaneId, LeaseToken, Leased, Suspicion};
 pub use outcome::{

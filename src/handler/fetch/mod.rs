@@ -25,6 +25,7 @@ mod payload;
 mod place;
 mod progress;
 mod proxy;
+mod resolve;
 mod retry_after;
 mod scope;
 #[cfg(test)]

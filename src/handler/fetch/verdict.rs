@@ -35,7 +35,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     fn new(reason: Reason, message: impl fmt::Display, passing: bool) -> Verdict {
-        let message = shorten(&message.to_string(), MAX_MESSAGE_BYTES);
+        let message = sentence(&message);
         Verdict { reason, message, status: None, passing, not_before_ms: None }
     }
 
@@ -133,6 +133,11 @@ pub(super) fn shown(url: &Url) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
     let room = MAX_SHOWN_URL_BYTES.saturating_sub(query.len());
     shorten(&format!("{}://{host}{port}{}", url.scheme(), url.path()), room) + query
+}
+
+/// A sentence as messages show it: at most 200 bytes, nothing that could command a terminal.
+pub(super) fn sentence(text: &impl fmt::Display) -> String {
+    shorten(&text.to_string(), MAX_MESSAGE_BYTES)
 }
 
 /// The beginning of a text, without the control characters that could command a terminal.

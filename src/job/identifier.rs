@@ -10,7 +10,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::job::normalise_host;
+use super::normalise_host;
 
 /// A naming scheme, in the order in which a line's fields are tried for its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,13 +176,13 @@ impl Identifier<'_> {
 }
 
 /// The normalised host of an http(s) URL; `None` for anything else.
-pub(super) fn host_of(text: &str) -> Option<Box<str>> {
+pub(crate) fn host_of(text: &str) -> Option<Box<str>> {
     let parsed = http_url(text.trim()).ok()?;
     normalise_host(parsed.host_str()?).ok()
 }
 
 /// At most 80 characters of a text, for a message.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
