@@ -13,6 +13,8 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+mod local;
+mod plan;
 mod reply;
 #[cfg(test)]
 mod testing;
@@ -25,7 +27,13 @@ use url::Url;
 
 use crate::job::{Identifier, Scheme};
 
+pub(super) use local::LINE;
+pub(super) use plan::{Active, Plan, key_of_file};
+pub use plan::{Off, OffReason, PlanError, ResolverSettings, names};
 pub(super) use reply::Reply;
+
+/// The name of the resolver that is asked for what others named and could not give.
+pub(super) const ARCHIVE: &str = "wayback";
 
 /// The work that is wanted: its identifiers in their normal forms (see [`Scheme::parse`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -200,6 +208,16 @@ pub(super) enum HostType {
     Publisher,
     /// A repository.
     Repository,
+}
+
+impl HostType {
+    /// The name in manifests.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            HostType::Publisher => "publisher",
+            HostType::Repository => "repository",
+        }
+    }
 }
 
 /// What a candidate leads to.
