@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::job::LimitKey;
 
 use super::*;
@@ -375,7 +377,7 @@ fn a_file_that_is_no_toml_is_refused_with_its_place() {
 fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
     let text = "[resolvers.core]\nmax_concurrent = 1\nrate = \"1/s\"\n[resolvers.doaj]\nmax_concurrent = 9\n\
                 [orchestrator.max_per_resolver]\ncore = 2\n[limits.resolver.core]\nburst = 7\n\
-                [limits.host.\"a.org\"]\nmax_concurrent = 5\n";
+                [limits.host.\"a.org\"]\nmax_concurrent = 5\n[breaker]\ngive_up_seconds = 7\n";
     let limits = file(text).unwrap().settings.gate_limits().unwrap();
     let resolver = |name: &str| limits.by_key[&LimitKey::Resolver(name.into())];
     assert_eq!(resolver("core").max_concurrent, Some(2));
@@ -383,6 +385,7 @@ fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
     assert_eq!(resolver("doaj").max_concurrent, Some(9));
     assert_eq!(limits.by_key[&LimitKey::Host("a.org".into())].max_concurrent, Some(5));
     assert_eq!(limits.max_per_host, Some(4));
+    assert_eq!(limits.give_up, Duration::from_secs(7));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::MachineFault;
 use crate::clock::Clock;
-use crate::job::{ErrorReason, Key, Leased, Mono, Outcome, WallMs};
-use crate::limit::{Gate, Permit, Wait};
+use crate::job::{ErrorReason, Key, Leased, LimitKey, Mono, Outcome, WallMs};
+use crate::limit::{Gate, GivenUp, Permit, Told, Wait};
 
 /// Why an attempt is being cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -261,15 +261,53 @@ impl<'a> Context<'a> {
     }
 
     /// A permit for one request under `key`. The first call for the key the job was leased under returns the permit it
-    /// came with; every other one asks the gate. Drop the permit when the request has ended.
+    /// came with, if its key has not been held since; every other one asks the gate. When the request has ended, hand the
+    /// permit to [`Context::end`].
     ///
     /// # Errors
-    /// [`Wait`] when the key is full or its bucket empty: return [`Outcome::Defer`] with that key.
+    /// [`Wait`] when the key is full, its bucket empty, or the key held: return [`Outcome::Defer`] with that key.
     pub fn admit(&mut self, key: &Key) -> Result<Permit, Wait> {
+        let (gate, now) = (self.parts.gate, self.mono());
         match self.parts.permit.take_if(|permit| permit.key() == key) {
-            Some(permit) => Ok(permit),
-            None => self.parts.gate.try_admit(key, self.parts.clock.mono()),
+            Some(permit) => gate.redeem(permit, now),
+            None => gate.try_request(key, now),
         }
+    }
+
+    /// Gives the permit the job was leased under back, its tokens too, unless it is for this key: nothing was started
+    /// under it, and it would hold a slot of a host that nobody asks.
+    pub fn leave_permit(&mut self, unless: &Key) {
+        if let Some(permit) = self.parts.permit.take_if(|permit| permit.key() != unless) {
+            permit.refund();
+        }
+    }
+
+    /// Returns the permit of a request whose answer has ended: see [`Permit::end`].
+    pub fn end(&self, permit: Permit) {
+        permit.end(self.mono());
+    }
+
+    /// A server said to slow down, to a request sent at `asked_at` and with this `Retry-After`: nobody asks `key` before
+    /// the time returned. See [`Gate::hold`].
+    pub fn hold(&self, key: &LimitKey, asked_at: Mono, after: Option<Duration>) -> Mono {
+        self.parts.gate.hold(key, Told { asked_at, now: self.mono(), after })
+    }
+
+    /// A server gave a proper answer: see [`Gate::answered`].
+    pub fn answered(&self, key: &LimitKey) {
+        self.parts.gate.answered(key);
+    }
+
+    /// The first part of `key` that is not worth waiting for: see [`Gate::given_up`].
+    #[must_use]
+    pub fn given_up(&self, key: &Key) -> Option<GivenUp> {
+        self.parts.gate.given_up(key, self.mono())
+    }
+
+    /// A server asks for a crawl delay: see [`Gate::slow_down`]. Say it before the permit of the request that it came with
+    /// is [ended](Context::end): the first delay counts from there.
+    pub fn slow_down(&self, key: &LimitKey, interval: Duration) {
+        self.parts.gate.slow_down(key, interval);
     }
 
     /// Takes over the duty to report this attempt's outcome: the handler then returns [`super::Ran::Later`], the worker goes

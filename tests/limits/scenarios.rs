@@ -108,7 +108,7 @@ impl World {
             (limit_host("a"), 1),
             (limit_host("b"), 1),
         ]);
-        let gate = Gate::new(Limits { max_per_host: Some(1), by_key: HashMap::new() });
+        let gate = Gate::new(Limits { max_per_host: Some(1), ..Limits::default() });
         for (name, max) in [("r", 2), ("s", 1)] {
             gate.set(limit_resolver(name), KeyLimits { max_concurrent: Some(max), rate });
         }
