@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, System};
-use crate::job::{ArtifactId, JobRow, JobSpec, Reason, State, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, Observation, Reason, State, WallMs};
 
 use memory::MemoryStore;
 use sqlite::{OpenOptions, SqliteStore};
@@ -118,6 +118,14 @@ impl WorkQueue {
     /// [`StoreError`].
     pub fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
         self.store.counts_by(by)
+    }
+
+    /// What every resolver has yielded so far, by DOI prefix; see [`Store::yields`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
+        self.store.yields()
     }
 
     /// The jobs that match, oldest row first. Read page by page: what changes meanwhile is seen as it is when

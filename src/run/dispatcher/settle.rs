@@ -120,7 +120,7 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
     let message = format!("cancelled after its timeout of {} s", timeout.as_secs());
     Outcome::Retry {
         reason: ErrorReason::Deadline,
-        note: Note { message, detail: note.detail },
+        note: Note { message, ..note },
         after_ms: None,
         checkpoint,
     }
@@ -128,16 +128,17 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
 
 /// A checkpoint over the limit is a fault of its handler, not of the turn it would spoil.
 fn bounded(outcome: Outcome) -> Outcome {
-    match &outcome {
-        Outcome::Retry { checkpoint: Some(data), .. }
-        | Outcome::Defer { checkpoint: Some(data), .. }
-            if data.len() > MAX_CHECKPOINT_BYTES =>
-        {
-            let error = StoreError::CheckpointTooLarge(data.len());
-            Outcome::fail(ErrorReason::Internal, error.to_string())
-        }
-        _ => outcome,
+    let (bytes, observed) = match &outcome {
+        Outcome::Retry { checkpoint: Some(data), note, .. } => (data.len(), note.observed.clone()),
+        Outcome::Defer { checkpoint: Some(data), .. } => (data.len(), Vec::new()),
+        _ => return outcome,
+    };
+    if bytes <= MAX_CHECKPOINT_BYTES {
+        return outcome;
     }
+    let error = StoreError::CheckpointTooLarge(bytes);
+    let note = Note::new(error.to_string()).with_observed(observed);
+    Outcome::Fail { reason: ErrorReason::Internal, note }
 }
 
 fn settled_event<'a>(
