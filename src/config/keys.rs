@@ -4,6 +4,7 @@
 
 use toml::Value;
 
+use super::{email, resolvers};
 use crate::job::{Preset, normalise_host, normalise_resolver};
 use crate::limit::Rate;
 
@@ -32,9 +33,15 @@ pub(super) struct Key {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Type {
     Bool,
-    Whole { min: u64, max: u64 },
+    Whole {
+        min: u64,
+        max: u64,
+    },
     Text(Form),
-    Texts(Form),
+    /// A list of some of these words, at least one, each once.
+    Some(&'static [&'static str]),
+    /// A list of names of resolvers, each once.
+    Resolvers,
 }
 
 /// What a text must look like.
@@ -45,14 +52,13 @@ pub(super) enum Form {
     OneOf(&'static [&'static str]),
     Preset,
     Rate,
-    /// `http://` or `https://`; empty where that means "none".
-    Url,
+    /// `http://` or `https://`, to which paths are added; empty where that means "none".
+    Base,
     /// `http://`; empty: from the environment.
     Proxy,
     Email,
     /// What an HTTP header may hold.
     Header,
-    Resolver,
     LogLevel,
 }
 
@@ -119,30 +125,32 @@ pub(super) const KEYS: &[Key] = &[
     key("fetch.out", Type::Text(Form::Path)),
     key("fetch.user_agent", Type::Text(Form::Header)),
     key("fetch.contact_email", Type::Text(Form::Email)),
-    idle("fetch.resolvers", Type::Texts(Form::Resolver)),
+    key("fetch.resolvers", Type::Resolvers),
     key("fetch.connect_timeout_seconds", UP_TO_A_DAY),
     key("fetch.read_timeout_seconds", UP_TO_A_DAY),
+    key("fetch.min_bytes_per_second", at_least(0)),
     key("fetch.max_bytes", Type::Whole { min: 1, max: LARGEST }),
-    key("fetch.accept", Type::Texts(Form::OneOf(&["pdf"]))),
-    idle("fetch.obey_robots", Type::Bool),
+    key("fetch.accept", Type::Some(&["pdf", "html", "xml"])),
+    key("fetch.obey_robots", Type::Bool),
     key("fetch.allow_private_addresses", Type::Bool),
     Key { shown: Shown::WithoutUserInfo, ..key("fetch.proxy", Type::Text(Form::Proxy)) },
     key("fetch.ca_file", Type::Text(Form::Any)),
-    idle("fetch.dedup", Type::Bool),
-    idle("fetch.order", one_of(&["fixed", "learned"])),
-    idle("resolvers.<resolver>.enabled", Type::Bool),
+    key("fetch.dedup", Type::Bool),
+    key("fetch.order", one_of(&["fixed", "learned"])),
+    key("resolvers.<resolver>.enabled", Type::Bool),
     Key {
         shown: Shown::WithoutUserInfo,
-        ..idle("resolvers.<resolver>.base_url", Type::Text(Form::Url))
+        ..key("resolvers.<resolver>.base_url", Type::Text(Form::Base))
     },
-    Key { shown: Shown::Secret, ..idle("resolvers.<resolver>.api_key", Type::Text(Form::Header)) },
+    Key { shown: Shown::Secret, ..key("resolvers.<resolver>.api_key", Type::Text(Form::Header)) },
     key("resolvers.<resolver>.max_concurrent", at_least(1)),
     key("resolvers.<resolver>.rate", RATE),
+    key("resolvers.<resolver>.burst", at_least(1)),
     key("exec.allow", Type::Bool),
     idle("breaker.failures", at_least(1)),
     idle("breaker.open_seconds", seconds(1)),
     idle("breaker.successes", at_least(1)),
-    idle("breaker.give_up_seconds", seconds(1)),
+    key("breaker.give_up_seconds", seconds(1)),
     idle("schedule.aging_seconds", seconds(0)),
     idle("schedule.weights.<tag>", at_least(1)),
     key("log.format", one_of(&["text", "json"])),
@@ -206,7 +214,14 @@ pub(super) fn normalise(path: &[String]) -> Result<Vec<String>, String> {
     };
     let spelled = key.segments().zip(path).map(|(segment, name)| match segment {
         "<host>" => normalise_host(name).map(String::from).map_err(|e| e.to_string()),
-        "<resolver>" => normalise_resolver(name).map(String::from).map_err(|e| e.to_string()),
+        "<resolver>" => {
+            let name = normalise_resolver(name).map_err(|e| e.to_string())?;
+            // Limits may be of any name that a line gives; a section is of a resolver there is.
+            match path[0].as_str() {
+                "resolvers" => resolvers::known(&name).map(str::to_owned),
+                _ => Ok(name.into()),
+            }
+        }
         _ => Ok(name.clone()),
     });
     spelled.collect()
@@ -259,11 +274,16 @@ impl Type {
                 number => number.is_ok_and(|number| number >= min),
             },
             (Type::Text(form), Value::String(text)) => return form.check(text),
-            (Type::Texts(form), Value::Array(items)) => {
-                return items.iter().try_for_each(|item| match item {
-                    Value::String(text) => form.check(text),
-                    _ => Err(self.expected()),
-                });
+            (Type::Some(words), Value::Array(items)) => {
+                let known = |item: &Value| item.as_str().is_some_and(|text| words.contains(&text));
+                !items.is_empty() && items.iter().all(known) && each_once(items)
+            }
+            (Type::Resolvers, Value::Array(items)) => {
+                let names: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+                match names {
+                    Some(names) => return resolvers::check_order(&names),
+                    None => false,
+                }
             }
             _ => false,
         };
@@ -279,7 +299,8 @@ impl Type {
             }
             Type::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Type::Text(form) => form.expected(),
-            Type::Texts(form) => format!("a list, each item {}", form.expected()),
+            Type::Some(words) => format!("a list of {}: at least one, each once", quoted_or(words)),
+            Type::Resolvers => "a list of names of resolvers, each once".to_owned(),
         }
     }
 }
@@ -292,11 +313,10 @@ impl Form {
             Form::OneOf(words) => words.contains(&text),
             Form::Preset => text.is_empty() || text.parse::<Preset>().is_ok(),
             Form::Rate => return Rate::parse(text).map(drop).map_err(|error| error.to_string()),
-            Form::Url => text.is_empty() || is_url(text, &["http", "https"]),
+            Form::Base => text.is_empty() || is_base(text),
             Form::Proxy => text.is_empty() || is_url(text, &["http"]),
-            Form::Email => text.is_empty() || is_email(text),
+            Form::Email => return email::check(text).map_err(|error| error.to_string()),
             Form::Header => text.chars().all(|c| c == ' ' || c.is_ascii_graphic()),
-            Form::Resolver => normalise_resolver(text).is_ok(),
             Form::LogLevel => is_log_level(text),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
@@ -313,13 +333,10 @@ impl Form {
                 quoted_or(&names)
             }
             Form::Rate => "a rate: COUNT/TIME, such as \"20/s\", \"1/3s\" or \"100000/day\"".into(),
-            Form::Url => "an http:// or https:// URL".to_owned(),
+            Form::Base => "an http:// or https:// URL without query".to_owned(),
             Form::Proxy => "an http:// URL: http://HOST:PORT".to_owned(),
             Form::Email => "an e-mail address".to_owned(),
             Form::Header => "a text of printable ASCII characters".to_owned(),
-            Form::Resolver => {
-                "the name of a resolver: letters, digits, '_', '-' or '.', at most 64".to_owned()
-            }
             Form::LogLevel => format!("{}, or directives such as \"info,orch::run=debug\"", {
                 quoted_or(&LOG_LEVELS)
             }),
@@ -341,10 +358,13 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
     url::Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
-fn is_email(text: &str) -> bool {
-    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"<>(),;".contains(c));
-    let parts = text.rsplit_once('@');
-    plain && parts.is_some_and(|(name, host)| !name.is_empty() && host.contains('.'))
+/// A URL that paths can be added to.
+fn is_base(text: &str) -> bool {
+    is_url(text, &["http", "https"]) && !text.contains(['?', '#'])
+}
+
+fn each_once(items: &[Value]) -> bool {
+    items.iter().enumerate().all(|(index, item)| !items[..index].contains(item))
 }
 
 /// A level, or directives whose levels are levels (what stands before `=` is the logger's to judge).

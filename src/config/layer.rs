@@ -209,11 +209,13 @@ fn scalar(wanted: Type, text: &str) -> Value {
     let as_toml = || DeValue::parse(text.trim()).ok().map(|value| plain(value.get_ref()));
     match wanted {
         Type::Text(_) => as_text(),
-        Type::Texts(_) if !text.trim_start().starts_with('[') => {
+        Type::Some(_) | Type::Resolvers if !text.trim_start().starts_with('[') => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }
-        Type::Texts(_) | Type::Bool | Type::Whole { .. } => as_toml().unwrap_or_else(as_text),
+        Type::Some(_) | Type::Resolvers | Type::Bool | Type::Whole { .. } => {
+            as_toml().unwrap_or_else(as_text)
+        }
     }
 }
 

@@ -15,9 +15,11 @@
 //! crate: that one forgets line and column, knows an origin only as a text for the whole file, and
 //! drops variables it cannot split, while every value here must say where it came from.
 
+mod email;
 mod error;
 mod keys;
 mod layer;
+mod resolvers;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -28,9 +30,10 @@ use toml::{Table, Value};
 
 pub use error::{ConfigError, Fault, Problem};
 pub use layer::{NamedBy, Origin};
+pub use resolvers::RESOLVERS;
 pub use settings::{
-    Breaker, Durability, Exec, Fetch, KeyLimit, Limits, Log, LogFormat, Orchestrator, Order, Queue,
-    Resolver, Schedule, Secret, Settings,
+    Accept, Breaker, Durability, Exec, Fetch, KeyLimit, Limits, Log, LogFormat, Orchestrator,
+    Order, Queue, Resolver, Schedule, Secret, Settings,
 };
 
 use keys::KEYS;
@@ -128,8 +131,12 @@ impl Config {
         let mut merged = defaults.clone();
         for layer in layers {
             problems.extend(layer.problems);
+            for given in &layer.given {
+                drop_burst_of_earlier_rate(&mut merged, &given.path);
+            }
             merged.extend(layer.given.into_iter().map(by_path));
         }
+        public_pool_of_crossref(&mut merged, &defaults);
         problems.extend(between_keys(&merged));
         if !problems.is_empty() {
             return Err(ConfigError::Problems(problems));
@@ -170,12 +177,43 @@ fn syntax(read: Result<Layer, (usize, usize, String)>, path: &Path) -> Result<La
     })
 }
 
+/// A rate brings its own burst, or none: the one that an earlier layer gave was meant for another rate.
+fn drop_burst_of_earlier_rate(merged: &mut Merged, path: &[String]) {
+    if let [section @ .., key] = path
+        && key == "rate"
+    {
+        let mut burst = section.to_vec();
+        burst.push("burst".to_owned());
+        merged.remove(&burst);
+    }
+}
+
+/// Without an address where we are reached, Crossref's public pool is ours: 5 requests a second, one at a time (its announcement
+/// of December 2025). Only what nobody set to something else than the default gives way to it.
+fn public_pool_of_crossref(merged: &mut Merged, defaults: &Merged) {
+    let contact = merged.get(&path_of("fetch.contact_email"));
+    if contact.and_then(|given| given.value.as_str()).is_some_and(|text| !text.is_empty()) {
+        return;
+    }
+    let terms: [(&str, Value); 2] = [("max_concurrent", 1.into()), ("rate", "5/s".into())];
+    for (key, value) in terms {
+        let path = path_of(&format!("resolvers.crossref.{key}"));
+        let usual = defaults.get(&path).map(|usual| &usual.value);
+        if let Some(given) = merged.get_mut(&path).filter(|given| usual == Some(&given.value)) {
+            (given.value, given.origin) = (value, Origin::Default);
+        }
+    }
+}
+
+fn path_of(key: &str) -> Vec<String> {
+    key.split('.').map(str::to_owned).collect()
+}
+
 /// Bounds that hold between two keys.
 fn between_keys(merged: &Merged) -> Vec<Problem> {
     let mut problems = Vec::new();
     let given = |key: &str| {
-        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-        let given = merged.get(&path)?;
+        let given = merged.get(&path_of(key))?;
         Some((given.value.as_integer()?, given))
     };
     let ttl = given("orchestrator.lease_ttl_seconds");
@@ -200,15 +238,21 @@ fn between_keys(merged: &Merged) -> Vec<Problem> {
 
 /// A burst says nothing without the rate it belongs to.
 fn burst_without_rate(burst: &Given, merged: &Merged) -> Option<Problem> {
-    let [limits, family, name, key] = burst.path.as_slice() else { return None };
-    if limits != "limits" || key != "burst" {
+    let [section @ .., key] = burst.path.as_slice() else { return None };
+    if key != "burst" {
         return None;
     }
-    let path = |parts: &[&str]| parts.iter().map(|&part| part.to_owned()).collect::<Vec<_>>();
-    let own = merged.contains_key(&path(&["limits", family, name, "rate"]));
-    let resolvers =
-        family == "resolver" && merged.contains_key(&path(&["resolvers", name, "rate"]));
-    (!own && !resolvers).then(|| Problem {
+    let has_rate = |section: &[String]| {
+        let rate: Vec<String> = section.iter().cloned().chain(["rate".to_owned()]).collect();
+        merged.contains_key(&rate)
+    };
+    let elsewhere = match section {
+        [limits, family, name] if limits == "limits" && family == "resolver" => {
+            has_rate(&["resolvers".to_owned(), name.clone()])
+        }
+        _ => false,
+    };
+    (!has_rate(section) && !elsewhere).then(|| Problem {
         key: dotted(&burst.path),
         origin: burst.origin.clone(),
         fault: Fault::Value {

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+use url::Url;
 
+use super::resolvers;
 use crate::job::{Key, KeyError, LimitKey, Preset, RetryPolicy, RetryTerms};
 use crate::limit::{self, KeyLimits, Rate};
 
@@ -30,7 +33,7 @@ pub struct Settings {
     pub resolvers: BTreeMap<String, Resolver>,
     /// Commands.
     pub exec: Exec,
-    /// When a host that fails is left alone. No effect in this version.
+    /// When a host that fails is left alone.
     pub breaker: Breaker,
     /// Who comes first. No effect in this version.
     pub schedule: Schedule,
@@ -135,17 +138,21 @@ pub struct Fetch {
     /// Where servers' operators reach whoever runs this.
     #[serde(deserialize_with = "unless_empty")]
     pub contact_email: Option<String>,
-    /// Which resolvers to ask, in this order. No effect in this version.
-    pub resolvers: Vec<String>,
+    /// Which resolvers to ask, in this order: names of [`super::RESOLVERS`], each once.
+    #[serde(deserialize_with = "order_of_resolvers")]
+    pub resolvers: Vec<&'static str>,
     /// Until a connection stands, in seconds.
     pub connect_timeout_seconds: u32,
     /// Until the next byte comes, in seconds.
     pub read_timeout_seconds: u32,
+    /// Slower answers are given up; `None`: no bound.
+    #[serde(deserialize_with = "unless_zero")]
+    pub min_bytes_per_second: Option<NonZeroU32>,
     /// Larger files are refused.
     pub max_bytes: u64,
-    /// What counts as the artifact: `pdf`.
-    pub accept: Vec<String>,
-    /// Ask robots.txt first. No effect in this version.
+    /// What counts as the artifact: at least one, each once.
+    pub accept: Vec<Accept>,
+    /// Ask robots.txt first.
     pub obey_robots: bool,
     /// Allow loopback, private and link-local addresses.
     pub allow_private_addresses: bool,
@@ -155,13 +162,25 @@ pub struct Fetch {
     /// Certificate authorities to trust beside the built-in ones (PEM).
     #[serde(deserialize_with = "unless_empty")]
     pub ca_file: Option<PathBuf>,
-    /// Store equal bytes once. No effect in this version.
+    /// Store equal bytes once.
     pub dedup: bool,
-    /// Order of candidates. No effect in this version.
+    /// In which order resolvers are asked.
     pub order: Order,
 }
 
-/// The order of candidates.
+/// What may count as the artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// PDF.
+    Pdf,
+    /// A page.
+    Html,
+    /// XML, such as JATS.
+    Xml,
+}
+
+/// The order in which resolvers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
@@ -175,20 +194,21 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolver {
-    /// Whether to ask it. No effect in this version.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// Where to ask; `None`: its well-known address. No effect in this version.
-    #[serde(default, deserialize_with = "unless_empty")]
-    pub base_url: Option<String>,
-    /// Its key. No effect in this version.
+    /// Whether to ask it; `None`: if it has what it needs.
+    pub enabled: Option<bool>,
+    /// Where to ask, without query; `None`: its well-known address.
+    #[serde(default, deserialize_with = "url_unless_empty")]
+    pub base_url: Option<Url>,
+    /// Its key.
     #[serde(default, deserialize_with = "unless_empty")]
     pub api_key: Option<Secret>,
     /// Requests at the same time.
     pub max_concurrent: Option<u32>,
-    /// Requests per time.
+    /// Requests per time, its burst at the default.
     #[serde(default, deserialize_with = "rate")]
     pub rate: Option<Rate>,
+    /// Requests at once after a pause.
+    pub burst: Option<u32>,
 }
 
 /// A text that is never printed.
@@ -204,7 +224,7 @@ pub struct Exec {
     pub allow: bool,
 }
 
-/// `[breaker]`: no effect in this version.
+/// `[breaker]`: in this version only `give_up_seconds` has an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
@@ -214,7 +234,7 @@ pub struct Breaker {
     pub open_seconds: u32,
     /// Successes that make it whole again.
     pub successes: u32,
-    /// Failing for so long ends its jobs, in seconds.
+    /// A host or resolver that keeps us waiting for longer is passed over, in seconds.
     pub give_up_seconds: u32,
 }
 
@@ -269,7 +289,7 @@ impl Settings {
             *limit = KeyLimit {
                 max_concurrent: resolver.max_concurrent,
                 rate: resolver.rate,
-                burst: None,
+                burst: resolver.burst,
             };
         }
         for (name, most) in &self.orchestrator.max_per_resolver {
@@ -280,7 +300,8 @@ impl Settings {
             *limit = KeyLimit {
                 max_concurrent: own.max_concurrent.or(limit.max_concurrent),
                 rate: own.rate.or(limit.rate),
-                burst: own.burst,
+                // The burst of one rate says nothing of another.
+                burst: if own.rate.is_some() { own.burst } else { own.burst.or(limit.burst) },
             };
         }
         let mut limits = limit::Limits {
@@ -346,10 +367,6 @@ impl From<String> for Secret {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// The empty text means "none".
 fn unless_empty<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
 where
@@ -358,6 +375,21 @@ where
 {
     let text = String::deserialize(from)?;
     Ok((!text.is_empty()).then(|| T::from(text)))
+}
+
+fn url_unless_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Url>, D::Error> {
+    let text: Option<String> = unless_empty(from)?;
+    text.map(|text| Url::parse(&text).map_err(serde::de::Error::custom)).transpose()
+}
+
+fn unless_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NonZeroU32>, D::Error> {
+    u32::deserialize(from).map(NonZeroU32::new)
+}
+
+fn order_of_resolvers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<&'static str>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let known = |name: &String| resolvers::known(name).map_err(serde::de::Error::custom);
+    names.iter().map(known).collect()
 }
 
 fn preset<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Preset>, D::Error> {

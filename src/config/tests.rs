@@ -64,7 +64,10 @@ fn the_defaults_are_those_of_the_contract() {
             shutdown_seconds: 30,
         }
     );
-    assert_eq!(fetch.accept, ["pdf"]);
+    assert_eq!(fetch.accept, [Accept::Pdf]);
+    assert_eq!(fetch.resolvers, RESOLVERS);
+    assert_eq!(fetch.min_bytes_per_second.map(u32::from), Some(1_024));
+    assert!(fetch.obey_robots);
     assert!(!fetch.allow_private_addresses && !fetch.dedup && fetch.order == Order::Fixed);
     assert!(!exec.allow);
     assert_eq!((breaker.failures, breaker.open_seconds), (5, 60));
@@ -93,19 +96,45 @@ fn every_key_is_in_default_toml_with_a_comment() {
 }
 
 #[test]
-fn the_commented_examples_of_default_toml_are_valid() {
-    let is_example = |line: &&str| {
-        line.strip_prefix("# ").is_some_and(|rest| rest.starts_with('[') || rest.contains(" = "))
+fn default_toml_with_its_commented_examples_is_valid() {
+    let is_example = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
     };
-    let examples: String = DEFAULT_TOML
-        .lines()
-        .filter(is_example)
-        .filter(|line| !line.contains("arxiv = 1") && !line.contains("thesis = 2"))
-        .map(|line| format!("{}\n", &line[2..]))
-        .collect();
-    let config = file(&examples).unwrap();
-    assert_eq!(config.settings.limits.host["arxiv.org"].max_concurrent, Some(1), "{examples}");
-    assert_eq!(config.settings.resolvers["unpaywall"].max_concurrent, Some(2));
+    let uncommented = DEFAULT_TOML.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if is_example(rest) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    });
+    let settings = file(&uncommented.collect::<String>()).unwrap().settings;
+    assert_eq!(settings.orchestrator.max_per_resolver["arxiv"], 1);
+    assert_eq!(settings.limits.host["repository.example"].burst, Some(10));
+    assert_eq!(settings.limits.resolver["crossref"].max_concurrent, Some(2));
+    assert_eq!(settings.schedule.weights["thesis"], 2);
+    assert_eq!(settings.resolvers["line"].enabled, Some(true));
+    for name in RESOLVERS.into_iter().filter(|name| *name != "line") {
+        assert!(settings.resolvers[name].base_url.is_some(), "{name}: no base_url");
+    }
+}
+
+/// A section for each, so that every service's terms stand where people look for them; its own key and e-mail are theirs to give.
+#[test]
+fn every_resolver_has_a_section_and_whoever_has_a_server_of_its_own_a_limit() {
+    let settings = file("").unwrap().settings;
+    let no_server = ["line", "landing_page"];
+    for name in RESOLVERS {
+        assert!(DEFAULT_TOML.contains(&format!("\n[resolvers.{name}]")), "{name}");
+        let limited = settings
+            .resolvers
+            .get(name)
+            .is_some_and(|it| it.rate.is_some() && it.max_concurrent.is_some());
+        assert_eq!(limited, !no_server.contains(&name), "{name}");
+        let set = settings.resolvers.get(name);
+        assert!(set.is_none_or(|it| it.enabled.is_none() && it.api_key.is_none()), "{name}");
+    }
+    for host in ["arxiv.org", "export.arxiv.org"] {
+        let limit = settings.limits.host[host];
+        assert_eq!(limit.max_concurrent, Some(1));
+        assert_eq!(limit.rate.unwrap().to_string(), "1/3s");
+    }
 }
 
 #[test]
@@ -153,15 +182,17 @@ fn every_bound_is_enforced() {
         ("limits.host.'a b'", "max_concurrent", &[], &["1"]),
         ("limits.resolver.arxiv", "max_concurrent", &["1"], &["0"]),
         ("limits.resolver.arxiv", "rate", &["'1/3s'"], &["'x'"]),
-        ("limits.resolver.arxiv", "burst", &[], &["0", "1"]),
+        ("limits.resolver.mine", "burst", &[], &["0", "1"]),
+        ("limits.resolver.osf", "burst", &["1"], &["0"]),
         ("fetch", "out", &["'a'"], &["''"]),
         ("fetch", "user_agent", &["''", "'orch (me)'"], &["'a\\nb'", "'é'"]),
-        ("fetch", "contact_email", &["''", "'me@example.org'"], &["'me'", "'a b@c.d'", "'@c.d'"]),
-        ("fetch", "resolvers", &["[]", "['arxiv']"], &["'arxiv'", "['a b']", "[1]"]),
+        ("fetch", "contact_email", &["''", "'me@library.edu'"], &["'me'", "'a b@c.de'", "'@c.de'", "'me@example.org'"]),
+        ("fetch", "resolvers", &["[]", "['arxiv', 'openalex_urls']"], &["'arxiv'", "['a b']", "[1]", "['arxiv', 'arXiv']"]),
         ("fetch", "connect_timeout_seconds", &["1"], &["0", "86401"]),
         ("fetch", "read_timeout_seconds", &["1"], &["0", "86401"]),
         ("fetch", "max_bytes", &["1", "9223372036854775807"], &["0", "9223372036854775808"]),
-        ("fetch", "accept", &["['pdf']"], &["['html']", "'pdf'"]),
+        ("fetch", "min_bytes_per_second", &["0", "1"], &["-1", "'1k'"]),
+        ("fetch", "accept", &["['pdf']", "['xml', 'html']"], &["['doc']", "'pdf'", "[]", "['pdf', 'pdf']"]),
         ("fetch", "obey_robots", &["false"], &["0"]),
         ("fetch", "allow_private_addresses", &["true"], &["'yes'"]),
         ("fetch", "proxy", &["''", "'http://proxy:3128'"], &["'proxy:3128'", "'ftp://x'", "'https://x'"]),
@@ -169,10 +200,12 @@ fn every_bound_is_enforced() {
         ("fetch", "dedup", &["true"], &["1"]),
         ("fetch", "order", &["'fixed'", "'learned'"], &["'random'"]),
         ("resolvers.core", "enabled", &["false"], &["0"]),
-        ("resolvers.core", "base_url", &["'https://core.ac.uk'"], &["'core.ac.uk'"]),
+        ("resolvers.core", "base_url", &["''", "'https://core.ac.uk/v3'"], &["'core.ac.uk'", "'ftp://core.ac.uk'", "'https://core.ac.uk?q=1'"]),
         ("resolvers.core", "api_key", &["'k'"], &["1"]),
         ("resolvers.core", "max_concurrent", &["1"], &["0"]),
         ("resolvers.core", "rate", &["'10/min'"], &["'10'"]),
+        ("resolvers.core", "burst", &["3"], &["0"]),
+        ("resolvers.cora", "enabled", &[], &["true"]),
         ("exec", "allow", &["true"], &["1"]),
         ("breaker", "failures", &["1"], &["0"]),
         ("breaker", "open_seconds", &["1"], &["0"]),
@@ -193,7 +226,9 @@ fn every_bound_is_enforced() {
             let said = message(file(&text));
             assert!(said.starts_with("orch.toml:"), "{text}{said}");
             assert!(
-                said.contains("expected") || said.contains("is not a host name"),
+                ["expected", "is not a host name", "there is no resolver"]
+                    .iter()
+                    .any(|it| said.contains(it)),
                 "{text}{said}"
             );
         }
@@ -270,7 +305,7 @@ fn only_variables_with_a_double_underscore_are_configuration() {
         ("ORCH_ORCHESTRATOR__MAX_PER_RESOLVER__CROSSREF", "2"),
         ("ORCH_LIMITS__HOST", "{ \"ArXiv.org\" = { rate = \"1/3s\" } }"),
         ("ORCH_LIMITS__HOST__EXAMPLE.ORG__MAX_CONCURRENT", "3"),
-        ("ORCH_FETCH__RESOLVERS", "arxiv, core"),
+        ("ORCH_FETCH__RESOLVERS", "ArXiv, core,openalex_urls"),
         ("ORCH_FETCH__ACCEPT", "[\"pdf\"]"),
         ("ORCH_EXEC__ALLOW", "true"),
     ];
@@ -280,7 +315,7 @@ fn only_variables_with_a_double_underscore_are_configuration() {
     assert_eq!(per_resolver, [("arxiv".to_owned(), 1), ("crossref".to_owned(), 2)]);
     assert!(settings.limits.host["arxiv.org"].rate.is_some());
     assert_eq!(settings.limits.host["example.org"].max_concurrent, Some(3));
-    assert_eq!(settings.fetch.resolvers, ["arxiv", "core"]);
+    assert_eq!(settings.fetch.resolvers, ["arxiv", "core", "line"]);
     assert!(settings.exec.allow);
 
     let said = message(load("", &[("ORCH_QUEU__PATH", "x")], Vec::new()));
@@ -319,9 +354,9 @@ fn a_secret_is_shown_nowhere() {
 #[test]
 fn what_has_no_effect_is_known_when_it_is_set_to_something_else() {
     let text = "[breaker]\nfailures = 5\nopen_seconds = 61\n[queue]\ntimeout_sec = 11\n";
-    let config = load(text, &[("ORCH_FETCH__DEDUP", "true")], Vec::new()).unwrap();
+    let config = load(text, &[("ORCH_SCHEDULE__AGING_SECONDS", "5")], Vec::new()).unwrap();
     let keys: Vec<&str> = config.without_effect().map(|entry| entry.key.as_str()).collect();
-    assert_eq!(keys, ["fetch.dedup", "breaker.open_seconds"]);
+    assert_eq!(keys, ["breaker.open_seconds", "schedule.aging_seconds"]);
 }
 
 #[test]
@@ -373,19 +408,86 @@ fn a_file_that_is_no_toml_is_refused_with_its_place() {
     assert!(said.starts_with("orch.toml:2:"), "{said}");
 }
 
+/// What the gate holds a resolver to: requests at the same time, rate and burst.
+fn gate_of(text: &str, name: &str) -> (Option<u32>, Option<(String, u32)>) {
+    let limits = file(text).unwrap().settings.gate_limits().unwrap();
+    let limit = limits.by_key[&LimitKey::Resolver(name.into())];
+    (limit.max_concurrent, limit.rate.map(|rate| (rate.to_string(), rate.burst)))
+}
+
 #[test]
 fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
+    let rate = |text: &str, burst| Some((text.to_owned(), burst));
     let text = "[resolvers.core]\nmax_concurrent = 1\nrate = \"1/s\"\n[resolvers.doaj]\nmax_concurrent = 9\n\
-                [orchestrator.max_per_resolver]\ncore = 2\n[limits.resolver.core]\nburst = 7\n\
-                [limits.host.\"a.org\"]\nmax_concurrent = 5\n[breaker]\ngive_up_seconds = 7\n";
+                [orchestrator.max_per_resolver]\ncore = 2\nhal = 5\nmine = 6\n[limits.resolver.core]\nburst = 7\n\
+                [limits.resolver.osf]\nrate = \"3/s\"\n[limits.host.\"a.org\"]\nmax_concurrent = 5\n[breaker]\ngive_up_seconds = 7\n";
+    assert_eq!(gate_of(text, "core"), (Some(2), rate("1/s", 7)));
+    assert_eq!(gate_of(text, "doaj"), (Some(9), rate("2/s", 2)), "the default rate stays");
+    assert_eq!(gate_of(text, "hal"), (Some(5), rate("2/s", 2)), "before a default of its section");
+    assert_eq!(gate_of(text, "mine"), (Some(6), None), "a name that only lines know");
+    assert_eq!(
+        gate_of(text, "osf"),
+        (Some(1), rate("3/s", 3)),
+        "without the burst of another rate"
+    );
     let limits = file(text).unwrap().settings.gate_limits().unwrap();
-    let resolver = |name: &str| limits.by_key[&LimitKey::Resolver(name.into())];
-    assert_eq!(resolver("core").max_concurrent, Some(2));
-    assert_eq!(resolver("core").rate.unwrap().burst, 7);
-    assert_eq!(resolver("doaj").max_concurrent, Some(9));
     assert_eq!(limits.by_key[&LimitKey::Host("a.org".into())].max_concurrent, Some(5));
+    assert_eq!(limits.by_key[&LimitKey::Host("arxiv.org".into())].max_concurrent, Some(1));
     assert_eq!(limits.max_per_host, Some(4));
     assert_eq!(limits.give_up, Duration::from_secs(7));
+}
+
+#[test]
+fn a_rate_brings_its_own_burst() {
+    let rate = |text: &str, burst| Some((text.to_owned(), burst));
+    assert_eq!(gate_of("", "osf").1, rate("60/h", 30));
+    assert_eq!(gate_of("[resolvers.osf]\nrate = \"1/day\"\n", "osf").1, rate("1/day", 1));
+    assert_eq!(gate_of("[resolvers.osf]\nburst = 2\n", "osf").1, rate("60/h", 2));
+    assert_eq!(gate_of("[resolvers.osf]\nrate = \"1/h\"\nburst = 3\n", "osf").1, rate("1/h", 3));
+    let text = "[limits.host.\"a.org\"]\nrate = \"9/s\"\nburst = 50\n";
+    let variable = [("ORCH_LIMITS__HOST__A.ORG__RATE", "1/s")];
+    let limits = load(text, &variable, Vec::new()).unwrap().settings.gate_limits().unwrap();
+    assert_eq!(limits.by_key[&LimitKey::Host("a.org".into())].rate.unwrap().burst, 1);
+}
+
+#[test]
+fn without_a_contact_crossref_is_asked_as_its_public_pool_wants() {
+    let rate = |text: &str, burst| Some((text.to_owned(), burst));
+    let contact = "[fetch]\ncontact_email = \"me@library.edu\"\n";
+    assert_eq!(gate_of("", "crossref"), (Some(1), rate("5/s", 5)));
+    assert_eq!(gate_of(contact, "crossref"), (Some(3), rate("10/s", 10)));
+    assert_eq!(gate_of(DEFAULT_TOML, "crossref"), (Some(1), rate("5/s", 5)), "a copied default");
+    let own = "[resolvers.crossref]\nrate = \"7/s\"\n";
+    assert_eq!(gate_of(own, "crossref"), (Some(1), rate("7/s", 7)));
+    let config = file("").unwrap();
+    let entry = config.entries().iter().find(|entry| entry.key == "resolvers.crossref.rate");
+    assert_eq!(entry.unwrap().value, Value::String("5/s".into()), "what is shown is in force");
+}
+
+#[test]
+fn a_resolver_that_is_none_is_refused_with_the_nearest_name() {
+    let said = message(file("[fetch]\nresolvers = [\"arxiv\", \"unpaywal\"]\n"));
+    assert_eq!(
+        said,
+        "orch.toml:2:13: fetch.resolvers is [\"arxiv\", \"unpaywal\"]: expected names of resolvers, and there is no \
+         resolver \"unpaywal\": did you mean \"unpaywall\"?"
+    );
+    let said = message(load("", &[("ORCH_RESOLVERS__UNPAYWAL__API_KEY", "hush")], Vec::new()));
+    assert_eq!(
+        said,
+        "ORCH_RESOLVERS__UNPAYWAL__API_KEY: resolvers.unpaywal.api_key: there is no resolver \"unpaywal\": did you mean \
+         \"unpaywall\"?"
+    );
+}
+
+#[test]
+fn a_placeholder_is_no_contact() {
+    let said = message(file("[fetch]\ncontact_email = \"you@example.org\"\n"));
+    assert_eq!(
+        said,
+        "orch.toml:2:17: fetch.contact_email is \"you@example.org\": expected an e-mail address at which you are reached; \
+         this one is a placeholder (no mail arrives at that domain)"
+    );
 }
 
 #[test]

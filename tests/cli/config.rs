@@ -47,8 +47,11 @@ fn show_says_where_each_value_came_from() {
 #[test]
 fn what_show_prints_is_a_configuration() {
     let place = Place::new();
-    place.write("orch.toml", "[limits.host.\"arxiv.org\"]\nrate = \"1/3s\"\nburst = 2\n");
+    let base = "base_url = \"https://me:hush@core.example/v3\"\n";
+    let host = "[limits.host.\"arxiv.org\"]\nrate = \"1/3s\"\nburst = 2\n";
+    place.write("orch.toml", format!("{host}[resolvers.core]\n{base}"));
     let shown = place.ok("config show").out;
+    assert!(shown.contains("https://***@core.example/v3") && !shown.contains("hush"), "{shown}");
     place.write("again.toml", &shown);
     let again = place.ok("config show --config again.toml").out;
     let settings = |text: &str| -> Vec<String> {
@@ -79,6 +82,23 @@ fn check_says_what_has_no_effect() {
     let place = Place::new();
     place.write("orch.toml", "[breaker]\nfailures = 9\n");
     place.ok("config check").says(&["note: orch.toml:2:12: breaker.failures has no effect"]);
+}
+
+#[test]
+fn a_placeholder_or_a_resolver_that_is_none_is_refused_before_anything_is_done() {
+    let place = Place::new();
+    place.write(
+        "orch.toml",
+        "[fetch]\ncontact_email = \"you@example.org\"\nresolvers = [\"arxiv\", \"unpaywal\"]\n",
+    );
+    for line in ["queue run --drain", "config check", "config show"] {
+        place.run(line).code(2).says(&[
+            "orch.toml:2:17: fetch.contact_email is \"you@example.org\": expected an e-mail address at which you are reached",
+            "orch.toml:3:13: fetch.resolvers is ",
+            "did you mean \"unpaywall\"?",
+        ]);
+    }
+    assert!(!place.path("state").exists());
 }
 
 #[test]

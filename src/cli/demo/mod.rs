@@ -118,6 +118,7 @@ fn sources(directory: &Path, web: &Web) -> Sources {
         flags: vec![
             flag(&["queue", "path"], text(directory.join("workqueue.sqlite")).into()),
             flag(&["fetch", "out"], text(directory.join("artifacts")).into()),
+            flag(&["fetch", "resolvers"], vec!["line"].into()),
             flag(&["fetch", "proxy"], format!("http://{}", web.proxy).into()),
             flag(&["orchestrator", "max_workers"], WORKERS.into()),
             flag(&["orchestrator", "max_job_attempts"], 8.into()),
