@@ -130,7 +130,7 @@ impl CliError {
             | CliError::Id(_)
             | CliError::Log(_)
             | CliError::Key(_)
-            | CliError::Fetch(FetchSetupError::Client(_))
+            | CliError::Fetch(FetchSetupError::Client(_) | FetchSetupError::Plan(_))
             | CliError::UnknownKind { .. } => 2,
             CliError::Store(_)
             | CliError::Run(_)
@@ -161,7 +161,7 @@ impl CliError {
             ),
             CliError::Store(error) | CliError::Run(RunError::Store(error)) => store_hint(error),
             CliError::Fetch(FetchSetupError::Out { source, .. }) => io_hint(source),
-            CliError::Fetch(FetchSetupError::Client(_)) => {
+            CliError::Fetch(FetchSetupError::Client(_) | FetchSetupError::Plan(_)) => {
                 Some("`orch config show` says where each setting came from".to_owned())
             }
             CliError::Thread { .. } | CliError::Run(RunError::Thread { .. }) => {

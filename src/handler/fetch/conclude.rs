@@ -42,9 +42,9 @@ enum Ending {
 impl Ending {
     fn message(&self) -> String {
         match self {
-            Ending::Retry { message, .. } | Ending::Fail { message, .. } | Ending::Skip { message, .. } => {
-                message.clone()
-            }
+            Ending::Retry { message, .. }
+            | Ending::Fail { message, .. }
+            | Ending::Skip { message, .. } => message.clone(),
         }
     }
 }
@@ -119,9 +119,11 @@ fn nothing(tried: &[Tried], stages: &[Stage]) -> Ending {
     let message = match (names.is_empty(), page) {
         (false, _) => format!("no open copy is known to {}", names.join(", ")),
         (true, Some(page)) => told(page),
-        (true, None) => "nobody could be asked: the line gives no URL, and no identifier that a resolver \
+        (true, None) => {
+            "nobody could be asked: the line gives no URL, and no identifier that a resolver \
             in use knows"
-            .to_owned(),
+                .to_owned()
+        }
     };
     Ending::Skip { reason: SkipReason::NoOpenCopy, message }
 }

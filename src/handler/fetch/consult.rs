@@ -11,9 +11,7 @@ use super::verdict::Fault;
 use super::{FetchSettings, FetchSetupError, Net, Off, dns, payload::Payload};
 use crate::clock::Clock;
 use crate::handler::{Cancel, Completion, Context, ContextParts};
-use crate::job::{
-    Epoch, JobRow, JobSpec, Key, Lane, LaneId, LeaseToken, Leased, Priority,
-};
+use crate::job::{Epoch, JobRow, JobSpec, Key, Lane, LaneId, LeaseToken, Leased, Priority};
 use crate::limit::Gate;
 
 /// The most steps of one conversation.
@@ -105,7 +103,8 @@ impl Finder {
             completion: Box::new(|| Completion::new(drop)),
         };
         let began = clock.mono();
-        let mut asking = Asking { net: &self.net, context: Context::new(parts), gate, clock, cancel };
+        let mut asking =
+            Asking { net: &self.net, context: Context::new(parts), gate, clock, cancel };
         let (candidates, no) = asking.converse(active, &work)?;
         let elapsed_ms = u64::try_from(clock.mono().since(began).as_millis()).unwrap_or(u64::MAX);
         let (said, message) = match no {

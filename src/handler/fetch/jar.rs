@@ -69,8 +69,11 @@ impl Jar {
 
     /// The `Cookie` header of a request for that URL.
     pub(super) fn header(&self, url: &Url) -> Option<String> {
-        let mut pairs: Vec<String> =
-            self.store.get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        let mut pairs: Vec<String> = self
+            .store
+            .get_request_values(url)
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         // The store has no order of its own, and a loop is known by the header.
         pairs.sort_unstable();
         (!pairs.is_empty()).then(|| pairs.join("; "))
@@ -96,14 +99,21 @@ mod tests {
     #[test]
     fn a_cookie_goes_back_to_its_own_site_only() {
         let mut jar = Jar::default();
-        set(&mut jar, "https://a.test/x?token=1", &["seen=1; Path=/", "b=2; Path=/y; Secure", "evil=1; Domain=b.test"]);
+        set(
+            &mut jar,
+            "https://a.test/x?token=1",
+            &["seen=1; Path=/", "b=2; Path=/y; Secure", "evil=1; Domain=b.test"],
+        );
         assert_eq!(jar.header(&url("https://a.test/z")).as_deref(), Some("seen=1"));
         assert_eq!(jar.header(&url("https://a.test/y/1")).as_deref(), Some("b=2; seen=1"));
         // A secure cookie is not sent in the clear.
         assert_eq!(jar.header(&url("http://a.test/y/1")).as_deref(), Some("seen=1"));
         assert_eq!(jar.header(&url("https://b.test/")), None);
         let again = Jar::of(jar.kept());
-        assert_eq!(again.header(&url("https://a.test/y/1")), jar.header(&url("https://a.test/y/1")));
+        assert_eq!(
+            again.header(&url("https://a.test/y/1")),
+            jar.header(&url("https://a.test/y/1"))
+        );
         assert!(!serde_json::to_string(jar.kept()).unwrap().contains("token"));
     }
 

@@ -62,9 +62,10 @@ impl Learned {
         }
     }
 
-    /// The resolvers for a work of that prefix, the most promising first: by how likely a file is, for what it costs. The
+    /// The resolvers for a work with that DOI, the most promising first: by how likely a file is, for what it costs. The
     /// line's own URLs stay first and an archive last; among equals the given order stays.
-    pub(super) fn order<'p>(&self, active: &'p [Active], prefix: &str) -> Vec<&'p Active> {
+    pub(super) fn order<'p>(&self, active: &'p [Active], doi: Option<&str>) -> Vec<&'p Active> {
+        let prefix = Observation::of("", doi).prefix;
         let known = self.known.lock();
         let mut ordered: Vec<(u8, f64, &Active)> = active
             .iter()
@@ -76,7 +77,7 @@ impl Learned {
                         let key = (Box::from(name), Box::from(prefix));
                         known.get(&key).copied().unwrap_or_default()
                     };
-                    (1, -worth(get(""), get(prefix)), one)
+                    (1, -worth(get(""), get(&prefix)), one)
                 }
             })
             .collect();
@@ -98,7 +99,13 @@ mod tests {
     use super::super::resolve::{Plan, ResolverSettings};
     use super::*;
 
-    fn seen(resolver: &str, prefix: &str, asked: u32, fetched: u32, elapsed_ms: u64) -> Observation {
+    fn seen(
+        resolver: &str,
+        prefix: &str,
+        asked: u32,
+        fetched: u32,
+        elapsed_ms: u64,
+    ) -> Observation {
         let (resolver, prefix) = (resolver.into(), prefix.into());
         Observation { resolver, prefix, asked, fetched, elapsed_ms, ..Observation::default() }
     }
@@ -107,7 +114,11 @@ mod tests {
         let names = ["line", "unpaywall", "crossref", "zenodo", "wayback"];
         let plan = Plan::new(&names.map(ResolverSettings::named), Some("me@lib.test"));
         let plan = plan.unwrap_or_else(|error| panic!("{error}"));
-        learned.order(plan.active(), prefix).iter().map(|one| one.name).collect()
+        learned
+            .order(plan.active(), Some(&format!("{prefix}/x")))
+            .iter()
+            .map(|one| one.name)
+            .collect()
     }
 
     #[test]

@@ -17,7 +17,6 @@ mod classify;
 mod client;
 mod conclude;
 mod consult;
-mod content_range;
 mod dns;
 mod download;
 mod exchange;
@@ -73,9 +72,7 @@ pub use classify::Kind;
 pub use client::ClientError;
 pub use consult::{Consultation, Finder, Named};
 pub use proxy::ProxySettings;
-pub use resolve::{
-    ApiKey, Off, OffReason, PlanError, ResolverSettings, names as resolver_names,
-};
+pub use resolve::{ApiKey, Off, OffReason, PlanError, ResolverSettings, names as resolver_names};
 
 /// In which order resolvers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -225,7 +222,7 @@ impl Net {
     fn order_for(&self, work: &Work) -> Vec<&Active> {
         match self.settings.order {
             Order::Fixed => self.plan.active().iter().collect(),
-            Order::Learned => self.learned.order(self.plan.active(), walk::prefix_of(work)),
+            Order::Learned => self.learned.order(self.plan.active(), work.doi.as_deref()),
         }
     }
 }
@@ -307,20 +304,14 @@ impl FetchHandler {
         let manifest = manifest_of(context, &payload, &path, &found, asked, tried);
         let sha256 = found.download.inspected.sha256.clone();
         let note = Note::new(walk::told(&found)).with_detail(manifest.to_json());
-        let outcome =
-            Outcome::Done { reason: DoneReason::Ok, note: note.with_observed(observed) };
+        let outcome = Outcome::Done { reason: DoneReason::Ok, note: note.with_observed(observed) };
         let file = Some((found.download.file, sha256));
         Ok(self.publish(context, file, path, outcome))
     }
 
     /// The file may be there: recorded by an earlier run, or published by one that died before it could
     /// say so. Either way it is looked at, not trusted.
-    fn held(
-        &self,
-        context: &Context<'_>,
-        payload: &Payload,
-        name: &FileName,
-    ) -> Result<Held, Ran> {
+    fn held(&self, context: &Context<'_>, payload: &Payload, name: &FileName) -> Result<Held, Ran> {
         if !self.net.settings.accept.contains(&Kind::Pdf) {
             return Ok(Held::Nothing);
         }
@@ -440,8 +431,10 @@ fn revalidate(
         }
         Revalidated::Changed(found) => Ok(found),
         Revalidated::Unknown(verdict) => {
-            let message =
-                format!("the whole file is there; whether it is current is not known: {}", verdict.message);
+            let message = format!(
+                "the whole file is there; whether it is current is not known: {}",
+                verdict.message
+            );
             Err(exists(message, detail))
         }
     })
@@ -478,9 +471,9 @@ fn manifest_of(
     let (download, candidate) = (&found.download, &found.candidate);
     let licence = candidate.licence.as_deref().or(payload.licence());
     let version = candidate.version.map(resolve::Version::name).or(payload.version());
-    let mut flags = download.flags.clone();
+    let mut flags: Vec<String> = download.flags.iter().map(ToString::to_string).collect();
     if found.downgraded {
-        flags.push("downgraded");
+        flags.push("downgraded".to_owned());
     }
     Manifest {
         path: path.to_string_lossy().into_owned(),
@@ -509,7 +502,7 @@ fn manifest_of_existing(payload: &Payload, path: &Path, existing: Existing) -> M
         path: path.to_string_lossy().into_owned(),
         sha256: existing.inspected.sha256,
         bytes: existing.inspected.bytes,
-        media_type: manifest::PDF.to_owned(),
+        media_type: Kind::Pdf.media_type().to_owned(),
         pdf_offset: Some(existing.pdf_offset).filter(|offset| *offset > 0),
         licence: payload.licence().map(str::to_owned),
         version: payload.version().map(str::to_owned),

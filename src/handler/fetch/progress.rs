@@ -96,7 +96,19 @@ pub(super) struct Stage {
     pub(super) renewed: bool,
     /// Requests made and not yet counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) uncounted: Option<Observation>,
+    pub(super) uncounted: Option<Counted>,
+}
+
+/// What is counted of a resolver in one attempt: an [`Observation`] in the making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Counted {
+    pub(super) asked: u32,
+    pub(super) found: u32,
+    pub(super) fetched: u32,
+    pub(super) busy: u32,
+    pub(super) broken: u32,
+    pub(super) elapsed_ms: u64,
 }
 
 /// A candidate that a service named.
@@ -319,9 +331,16 @@ impl Progress {
         self.encode()
     }
 
-    /// What was counted since this was last asked.
-    pub(super) fn take_observed(&mut self) -> Vec<Observation> {
-        self.stages.iter_mut().filter_map(|stage| stage.uncounted.take()).collect()
+    /// What was counted since this was last asked, of a work with this DOI.
+    pub(super) fn take_observed(&mut self, doi: Option<&str>) -> Vec<Observation> {
+        let stages = self.stages.iter_mut();
+        let counted = stages.filter_map(|stage| Some((&stage.name, stage.uncounted.take()?)));
+        let observed = counted.map(|(name, counted)| {
+            let Counted { asked, found, fetched, busy, broken, elapsed_ms } = counted;
+            let about = Observation::of(name, doi);
+            Observation { asked, found, fetched, busy, broken, elapsed_ms, ..about }
+        });
+        observed.collect()
     }
 
     fn encode(&mut self) -> Option<Vec<u8>> {
@@ -408,7 +427,9 @@ mod tests {
 
     use super::*;
     use crate::handler::fetch::resolve::NoKind;
-    use crate::job::{WallMs, ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority};
+    use crate::job::{
+        ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority, WallMs,
+    };
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -504,7 +525,10 @@ mod tests {
         trail.follow("/0", 20).unwrap();
         trail.visit(Some("seen=1")).unwrap();
         trail.follow("http://h/0", 20).unwrap();
-        assert_eq!(trail.visit(Some("seen=1")).unwrap_err().reason, Reason::Error(ErrorReason::Redirect));
+        assert_eq!(
+            trail.visit(Some("seen=1")).unwrap_err().reason,
+            Reason::Error(ErrorReason::Redirect)
+        );
     }
 
     #[test]
@@ -552,7 +576,8 @@ mod tests {
             progress.note_failed(&long);
             let other = url(&format!("http://{host}/other/{n}/{}", "x".repeat(700)));
             let candidate = Candidate { url: other, ..candidate };
-            let lead = Lead { by: "semantic_scholar".into(), candidate, of_page: true, is_old: true };
+            let lead =
+                Lead { by: "semantic_scholar".into(), candidate, of_page: true, is_old: true };
             progress.learn(vec![lead], false);
         }
         for n in 0..18 {

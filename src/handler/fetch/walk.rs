@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use ureq::http::{HeaderName, Response, StatusCode, header};
 use ureq::Body;
+use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
 
 use super::address;
@@ -22,13 +22,11 @@ use super::download::{self, Download, Expected, Offer, Received, Receiver};
 use super::exchange::{self, Hold, Open, Unanswered};
 use super::jar::Jar;
 use super::page;
-use super::progress::{Lead, Progress, Trail};
-use super::resolve::{
-    ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file,
-};
+use super::progress::{Counted, Lead, Progress, Trail};
+use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
 use super::robots::Known;
-use super::story::Asked;
 use super::service::{self, Interrupted, Stepped};
+use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
 use super::{Net, ended};
 use crate::handler::{Context, Ran};
@@ -77,7 +75,11 @@ pub(super) struct Walk<'w, 'c, 'j> {
 /// What one request for a file came to.
 enum Answer {
     Whole(Box<Download>),
-    Page { html: Vec<u8>, verdict: Verdict, kept: Option<Box<Download>> },
+    Page {
+        html: Vec<u8>,
+        verdict: Verdict,
+        kept: Option<Box<Download>>,
+    },
     /// Ask the same URL again.
     Again,
     Redirect(String),
@@ -162,7 +164,10 @@ impl Walk<'_, '_, '_> {
                     return Err(self.wait(key, None).into());
                 }
                 let message = "it asked to be left alone again and again";
-                Stepped::No(super::resolve::No::new(NoKind::Busy, message), ErrorReason::RateLimited)
+                Stepped::No(
+                    super::resolve::No::new(NoKind::Busy, message),
+                    ErrorReason::RateLimited,
+                )
             }
             Err(Interrupted::Attempt(fault)) => return Err(ended(fault)),
         };
@@ -221,14 +226,8 @@ impl Walk<'_, '_, '_> {
     }
 
     /// What is counted of a resolver in this attempt.
-    fn counted(&mut self, name: &str) -> &mut Observation {
-        let prefix = prefix_of(&self.work);
-        let fresh = || Observation {
-            resolver: name.into(),
-            prefix: prefix.into(),
-            ..Observation::default()
-        };
-        self.progress.stage(name).uncounted.get_or_insert_with(fresh)
+    fn counted(&mut self, name: &str) -> &mut Counted {
+        self.progress.stage(name).uncounted.get_or_insert_default()
     }
 
     /// A resolver named a candidate without being asked: that counts as an answer, once.
@@ -257,7 +256,8 @@ impl Walk<'_, '_, '_> {
     /// Whether this was a signed link that was good only for a while.
     fn has_expired(&self, lead: &Lead, verdict: &Verdict) -> bool {
         let query = lead.candidate.url.query().unwrap_or_default().to_ascii_lowercase();
-        let is_signed = ["expires", "sig", "token", "policy"].iter().any(|word| query.contains(word));
+        let is_signed =
+            ["expires", "sig", "token", "policy"].iter().any(|word| query.contains(word));
         lead.is_old && is_signed && matches!(verdict.status, Some(400 | 401 | 403 | 410))
     }
 
@@ -371,7 +371,11 @@ impl Walk<'_, '_, '_> {
             Unanswered::Wait(key) => self.wait(key, Some(trail)).into(),
             Unanswered::ToldToWait(key, verdict) => {
                 self.progress.waits += 1;
-                if self.progress.waits > MAX_WAITS { verdict.into() } else { self.wait(key, Some(trail)).into() }
+                if self.progress.waits > MAX_WAITS {
+                    verdict.into()
+                } else {
+                    self.wait(key, Some(trail)).into()
+                }
             }
             Unanswered::GivenUp(verdict) => verdict.into(),
             Unanswered::Fault(fault) => fault,
@@ -504,10 +508,8 @@ impl Walk<'_, '_, '_> {
         response: Response<Body>,
         resumed: Option<&download::Partial>,
     ) -> Result<Answer, Fault> {
-        let expected = Expected {
-            md5: lead.candidate.md5.clone(),
-            sha256: lead.candidate.sha256.clone(),
-        };
+        let expected =
+            Expected { md5: lead.candidate.md5.clone(), sha256: lead.candidate.sha256.clone() };
         let offer = Offer { url: &trail.next, expected: &expected, resumed };
         match self.receiver.receive(response, &offer, self.context)? {
             Received::Whole(download) => Ok(Answer::Whole(download)),
@@ -581,7 +583,7 @@ impl Walk<'_, '_, '_> {
             // It may have been asked, and counted, in an earlier attempt.
             self.counted(name).fetched = 1;
         }
-        let observed = self.progress.take_observed();
+        let observed = self.progress.take_observed(self.work.doi.as_deref());
         self.net.learned.add(&observed);
         observed
     }
@@ -590,11 +592,6 @@ impl Walk<'_, '_, '_> {
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.progress.stages().iter().filter_map(Asked::of).collect()
     }
-}
-
-/// The prefix of a work's DOI; `-` for one without.
-pub(super) fn prefix_of(work: &Work) -> &str {
-    work.doi.as_deref().and_then(|doi| doi.split('/').next()).unwrap_or("-")
 }
 
 fn found(lead: &Lead, trail: Trail, download: Box<Download>) -> Found {
@@ -615,10 +612,18 @@ fn is_page(lead: &Lead) -> bool {
 fn is_for_archive(lead: &Lead, verdict: &Verdict, attempt: u32) -> bool {
     let is_public = address::check_host(&lead.candidate.url).is_ok()
         && lead.candidate.url.host_str().is_some_and(|host| host.contains('.'))
-        && !matches!(verdict.reason, Reason::Skipped(SkipReason::PrivateAddress | SkipReason::Robots));
+        && !matches!(
+            verdict.reason,
+            Reason::Skipped(SkipReason::PrivateAddress | SkipReason::Robots)
+        );
     let is_final = !verdict.passing || attempt > 1;
     let is_of_archive = &*lead.by == ARCHIVE;
-    is_public && is_final && !is_of_archive && !is_page(lead) && !verdict.is_rate_limit() && !verdict.leads_on
+    is_public
+        && is_final
+        && !is_of_archive
+        && !is_page(lead)
+        && !verdict.is_rate_limit()
+        && !verdict.leads_on
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -628,10 +633,10 @@ fn is_redirect(status: StatusCode) -> bool {
 /// A note on where a file came from.
 pub(super) fn told(found: &Found) -> String {
     let way = if found.downgraded { ", the last of the way without TLS" } else { "" };
-    let named = if &*found.by == super::resolve::LINE { String::new() } else { format!(", named by {}", found.by) };
-    format!(
-        "{} bytes from {}{named}{way}",
-        found.download.inspected.bytes,
-        shown(&found.final_url)
-    )
+    let named = if &*found.by == super::resolve::LINE {
+        String::new()
+    } else {
+        format!(", named by {}", found.by)
+    };
+    format!("{} bytes from {}{named}{way}", found.download.inspected.bytes, shown(&found.final_url))
 }

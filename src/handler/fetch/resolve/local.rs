@@ -2,8 +2,6 @@
 
 use super::{Ask, Candidate, Leads, No, Reply, Resolver, Said, Step, Terms, Work};
 
-/// The name of the URLs in the line.
-pub(super) const LINE: &str = "line";
 /// The name of the pages about the work.
 pub(super) const LANDING_PAGE: &str = "landing_page";
 /// Where a DOI leads to its landing page.
@@ -67,8 +65,7 @@ mod tests {
     #[test]
     fn where_the_doi_leads_comes_last_and_is_never_left_out() {
         let mut wanted = work("10.1234/a(b)/c");
-        wanted.pages =
-            (0..9).map(|n| url::Url::parse(&format!("http://h/{n}")).unwrap()).collect();
+        wanted.pages = (0..9).map(|n| url::Url::parse(&format!("http://h/{n}")).unwrap()).collect();
         let pages = LandingPage(terms(DOI_ORG)).known(&wanted);
         assert_eq!(pages.len(), MAX_PAGES);
         assert_eq!(pages[0].url.as_str(), "http://h/0");

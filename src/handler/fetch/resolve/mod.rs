@@ -27,11 +27,12 @@ use url::Url;
 
 use crate::job::{Identifier, Scheme};
 
-pub(super) use local::LINE;
 pub(super) use plan::{Active, Plan, key_of_file};
 pub use plan::{Off, OffReason, PlanError, ResolverSettings, names};
 pub(super) use reply::Reply;
 
+/// The name of the URLs in the line itself.
+pub(super) const LINE: &str = "line";
 /// The name of the resolver that is asked for what others named and could not give.
 pub(super) const ARCHIVE: &str = "wayback";
 

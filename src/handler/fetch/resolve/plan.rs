@@ -101,7 +101,7 @@ macro_rules! service {
 /// Every service, in the order that serves people well.
 const SERVICES: &[Service] = &[
     Service {
-        name: local::LINE,
+        name: super::LINE,
         base: local::DOI_ORG,
         needs: Needs::Nothing,
         hosts: &[],
@@ -158,8 +158,7 @@ impl Plan {
         }
         let listed = |name| settings.iter().any(|own| is_name_of(&own.name, name));
         let unlisted = names().filter(|name| !listed(name));
-        plan.off
-            .extend(unlisted.map(|resolver| Off { resolver, why: OffReason::NotListed }));
+        plan.off.extend(unlisted.map(|resolver| Off { resolver, why: OffReason::NotListed }));
         Ok(plan)
     }
 
@@ -174,10 +173,14 @@ impl Plan {
     }
 
     /// The key under which a work is first asked about; `None` when nobody can be asked.
-    pub(in crate::handler::fetch) fn first_key(&self, work: &Work, hint: Option<&str>) -> Option<Key> {
+    pub(in crate::handler::fetch) fn first_key(
+        &self,
+        work: &Work,
+        hint: Option<&str>,
+    ) -> Option<Key> {
         self.active.iter().find_map(|active| {
             if let Some(first) = active.resolver.known(work).first() {
-                let hint = hint.filter(|_| active.name == local::LINE);
+                let hint = hint.filter(|_| active.name == super::LINE);
                 return key_of_file(&first.url, hint);
             }
             let ask = active.resolver.ask(work, &Step::default())?;
@@ -194,7 +197,7 @@ pub(in crate::handler::fetch) fn key_of_file(url: &Url, hint: Option<&str>) -> O
 }
 
 fn is_name_of(text: &str, name: &str) -> bool {
-    text == name || (name == local::LINE && text == LINE_ALIAS)
+    text == name || (name == super::LINE && text == LINE_ALIAS)
 }
 
 fn service(name: &str) -> Result<&'static Service, PlanError> {

@@ -280,7 +280,7 @@ fn a_line_without_urls_is_no_failure_and_one_with_bad_urls_is() {
 fn a_job_is_first_run_under_the_host_it_will_ask_unless_its_line_names_one() {
     let key_of = |payload: &str, key: Key| {
         let spec = JobSpec::new("a", "fetch").unwrap().with_payload(payload);
-        crate::handler::fetch_first_key(&JobSpec { key, ..spec })
+        crate::handler::FetchPlan::new(&FetchSettings::default()).unwrap().first_key(&JobSpec { key, ..spec })
     };
     let host = |host: &str| Key::new(Some("x"), Some(host)).unwrap();
     let bare = Key::new(Some("x"), None).unwrap();

@@ -116,7 +116,9 @@ fn something_found_but_not_to_be_had_now_is_tried_again() {
         ("/busy.pdf", 0) => Reply::of(503, "", b"later"),
         ("/busy.pdf", _) => Reply::ok(PDF),
         ("/gone.pdf", _) => Reply::of(404, "", b""),
-        _ => unpaywall(&["/gone.pdf", "/busy.pdf"].map(|p| format!("http://{}{p}", host_of(request)))),
+        _ => unpaywall(
+            &["/gone.pdf", "/busy.pdf"].map(|p| format!("http://{}{p}", host_of(request))),
+        ),
     });
     let rig = rig(&server, &["unpaywall"]);
     let mut job = job(&wanted());
@@ -127,7 +129,11 @@ fn something_found_but_not_to_be_had_now_is_tried_again() {
     assert_eq!(in_short(&rig.finish_job(&mut job)), "done ok");
     let asked: Vec<String> = server.targets();
     let count = |what: &str| asked.iter().filter(|target| target.contains(what)).count();
-    assert_eq!((count("/unpaywall/"), count("/gone.pdf"), count("/busy.pdf")), (1, 1, 2), "{asked:?}");
+    assert_eq!(
+        (count("/unpaywall/"), count("/gone.pdf"), count("/busy.pdf")),
+        (1, 1, 2),
+        "{asked:?}"
+    );
 }
 
 #[test]
@@ -152,7 +158,9 @@ fn a_service_that_will_not_talk_to_us_leaves_the_question_open() {
 #[test]
 fn a_page_in_a_files_place_is_read_for_where_the_file_is_once() {
     let page = |to: &str| {
-        Reply::ok(format!(r#"<html><meta name="citation_pdf_url" content="{to}"><body>x"#).as_bytes())
+        Reply::ok(
+            format!(r#"<html><meta name="citation_pdf_url" content="{to}"><body>x"#).as_bytes(),
+        )
     };
     let server = Server::start(move |request| match request.target.as_str() {
         "/page" => page("/page"),
@@ -198,7 +206,10 @@ fn a_meta_refresh_is_followed_once() {
         _ => Reply::ok(PDF),
     });
     let rig = rig(&server, &["line"]);
-    assert_eq!(in_short(&rig.finish(&json!({ "url": server.url("/b") }))), "fail unexpected_content");
+    assert_eq!(
+        in_short(&rig.finish(&json!({ "url": server.url("/b") }))),
+        "fail unexpected_content"
+    );
     assert_eq!(in_short(&rig.finish(&json!({ "url": server.url("/a") }))), "done ok");
 }
 
@@ -208,7 +219,11 @@ fn a_cookie_that_was_just_set_is_brought_back_and_belongs_to_the_job() {
         if request.head.to_ascii_lowercase().contains("cookie: seen=1") {
             return Reply::ok(PDF);
         }
-        Reply::of(302, &format!("Location: {}\r\nSet-Cookie: seen=1; Path=/\r\n", request.target), b"")
+        Reply::of(
+            302,
+            &format!("Location: {}\r\nSet-Cookie: seen=1; Path=/\r\n", request.target),
+            b"",
+        )
     });
     let rig = rig(&server, &["line"]);
     assert_eq!(in_short(&rig.finish(&json!({ "url": server.url("/a") }))), "done ok");
@@ -222,8 +237,10 @@ fn a_cookie_that_was_just_set_is_brought_back_and_belongs_to_the_job() {
 fn a_checksum_that_a_service_publishes_is_verified() {
     let zenodo = |request: &Request, md5: &str| {
         let url = format!("http://{}/file.pdf", host_of(request));
-        let file = json!({ "key": "a.PDF", "links": { "self": url }, "checksum": format!("md5:{md5}") });
-        json!({ "hits": { "total": 1, "hits": [{ "doi": "10.1234/abc", "files": [file] }] } }).to_string()
+        let file =
+            json!({ "key": "a.PDF", "links": { "self": url }, "checksum": format!("md5:{md5}") });
+        json!({ "hits": { "total": 1, "hits": [{ "doi": "10.1234/abc", "files": [file] }] } })
+            .to_string()
     };
     for (md5, expected) in [("0".repeat(32), "fail checksum_mismatch"), (md5_of(PDF), "done ok")] {
         let server = Server::start(move |request| match request.target.as_str() {
@@ -245,7 +262,9 @@ fn an_archive_is_asked_last_and_only_for_what_failed() {
         if is_for(request, "wayback") {
             let closest = json!({ "available": true, "status": "200", "timestamp": "20190101000000",
                 "url": format!("http://{}/web/2019/x", host_of(request)) });
-            return Reply::ok(json!({ "archived_snapshots": { "closest": closest } }).to_string().as_bytes());
+            return Reply::ok(
+                json!({ "archived_snapshots": { "closest": closest } }).to_string().as_bytes(),
+            );
         }
         assert_eq!(target, "/a.pdf");
         Reply::of(404, "", b"")
