@@ -13,6 +13,7 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+mod loose;
 mod reply;
 #[cfg(test)]
 mod testing;
