@@ -13,11 +13,19 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+mod arxiv;
+mod core_ac;
+mod crossref;
+mod europe_pmc;
 mod loose;
+mod openalex;
+mod pmc;
 mod reply;
+mod semantic_scholar;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
+mod zenodo;
 
 use std::fmt;
 
