@@ -13,12 +13,24 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+<<<<<<< HEAD
 mod local;
 mod plan;
+=======
+mod arxiv;
+mod core_ac;
+mod crossref;
+mod europe_pmc;
+mod loose;
+mod openalex;
+mod pmc;
+>>>>>>> dd7821292d211db1f8f51e8b5023d34a16b44f0e
 mod reply;
+mod semantic_scholar;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
+mod zenodo;
 
 use std::fmt;
 
