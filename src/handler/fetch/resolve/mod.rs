@@ -13,10 +13,20 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+mod datacite;
+mod doaj;
+mod figshare;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
+mod hal;
+mod loose;
+mod openaire;
+mod osf;
 mod reply;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
+mod wayback;
 
 use std::fmt;
 
