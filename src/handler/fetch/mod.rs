@@ -17,10 +17,13 @@ mod classify;
 mod client;
 mod dns;
 mod download;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inspect;
 mod manifest;
 mod name;
 mod out;
+mod page;
 mod payload;
 mod place;
 mod progress;
