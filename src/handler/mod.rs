@@ -17,6 +17,8 @@ use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
 pub use exec::Exec;
+#[cfg(fuzzing)]
+pub use fetch::fuzzing;
 pub use fetch::{
     ApiKey, ClientError, Consultation, FetchHandler, FetchPlan, FetchSettings, FetchSetupError,
     Finder, Kind as ContentKind, Named, Off, OffReason, Order as ResolverOrder, PlanError,

@@ -14,6 +14,7 @@
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 mod local;
 mod plan;
 =======
@@ -25,12 +26,27 @@ mod loose;
 mod openalex;
 mod pmc;
 >>>>>>> dd7821292d211db1f8f51e8b5023d34a16b44f0e
+=======
+mod datacite;
+mod doaj;
+mod figshare;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
+mod hal;
+mod loose;
+mod openaire;
+mod osf;
+>>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
 mod reply;
 mod semantic_scholar;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
+<<<<<<< HEAD
 mod zenodo;
+=======
+mod wayback;
+>>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
 
 use std::fmt;
 
