@@ -27,6 +27,7 @@ mod progress;
 mod proxy;
 mod resolve;
 mod retry_after;
+mod robots;
 mod scope;
 #[cfg(test)]
 mod tests;
