@@ -238,8 +238,10 @@ enum Found {
 }
 
 fn look(conn: &Connection, path: &Path) -> Result<Found, StoreError> {
-    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let at = |error: rusqlite::Error| Fault::from(error).at(path);
+    // One snapshot: between two reads somebody else may make the queue.
+    let conn = conn.unchecked_transaction().map_err(at)?;
+    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let application = number("SELECT application_id FROM pragma_application_id").map_err(at)?;
     if application != i64::from(APPLICATION_ID) {
         return match number("SELECT count(*) FROM sqlite_schema").map_err(at)? {

@@ -188,3 +188,44 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Observation;
+
+    fn retry(checkpoint_bytes: usize) -> (Outcome, Vec<Observation>) {
+        let observed = vec![Observation { asked: 3, ..Observation::of("arxiv", None) }];
+        let outcome = Outcome::Retry {
+            reason: ErrorReason::Timeout,
+            note: Note::new("slow").with_observed(observed.clone()),
+            after_ms: None,
+            checkpoint: Some(vec![0; checkpoint_bytes]),
+        };
+        (outcome, observed)
+    }
+
+    #[test]
+    fn what_a_cut_off_attempt_observed_is_counted_all_the_same() {
+        let (outcome, observed) = retry(1);
+        match past_deadline(outcome, Duration::from_secs(7)) {
+            Outcome::Retry { reason: ErrorReason::Deadline, note, .. } => {
+                assert_eq!((note.observed, note.message.contains("7 s")), (observed, true));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_over_the_limit_fails_its_job_and_keeps_what_it_observed() {
+        let (outcome, _) = retry(MAX_CHECKPOINT_BYTES);
+        assert_eq!(bounded(outcome.clone()), outcome);
+        let (outcome, observed) = retry(MAX_CHECKPOINT_BYTES + 1);
+        match bounded(outcome) {
+            Outcome::Fail { reason: ErrorReason::Internal, note } => {
+                assert_eq!(note.observed, observed);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
