@@ -19,12 +19,9 @@ mod conclude;
 mod consult;
 mod dns;
 mod download;
-<<<<<<< HEAD
 mod exchange;
-=======
 #[cfg(fuzzing)]
 pub mod fuzzing;
->>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
 mod inspect;
 mod jar;
 mod learned;

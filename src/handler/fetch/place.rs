@@ -283,7 +283,13 @@ mod tests {
                 ended.lock().push(outcome);
             });
             let (path, outcome) = (self.path(n), Outcome::done());
-            self.publisher.publish(Ready { file: Some(file), path, sha256: None, outcome, completion });
+            self.publisher.publish(Ready {
+                file: Some(file),
+                path,
+                sha256: None,
+                outcome,
+                completion,
+            });
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Progress {
     /// How far the resolvers have come, in the order in which they were first asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<Stage>,
-    /// Candidates that services named and that have no verdict yet.
+    /// Candidates that services named and that may be asked, now or in a later attempt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leads: Vec<Lead>,
     /// Verdicts, in the order in which they were reached.
@@ -219,9 +219,10 @@ impl Progress {
         }
     }
 
-    /// The next candidate that this resolver named.
+    /// The next candidate that this resolver named and that has no verdict.
     pub(super) fn next_lead(&self, by: &str) -> Option<&Lead> {
-        self.leads.iter().find(|lead| &*lead.by == by)
+        let mut own = self.leads.iter().filter(|lead| &*lead.by == by);
+        own.find(|lead| !self.has_verdict(&lead.candidate.url))
     }
 
     /// Whether there is room for more verdicts.
@@ -260,7 +261,7 @@ impl Progress {
         }
     }
 
-    /// The candidate has its verdict.
+    /// The candidate has a verdict that lasts.
     pub(super) fn drop_lead(&mut self, url: &Url) {
         let id = UrlId::of(url);
         self.leads.retain(|lead| UrlId::of(&lead.candidate.url) != id);

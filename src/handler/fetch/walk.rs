@@ -243,7 +243,9 @@ impl Walk<'_, '_, '_> {
     /// A verdict on a candidate.
     fn note(&mut self, lead: &Lead, verdict: Verdict) {
         let url = &lead.candidate.url;
-        self.progress.drop_lead(url);
+        if !verdict.passing {
+            self.progress.drop_lead(url);
+        }
         if self.has_expired(lead, &verdict) && self.progress.renew(&lead.by) {
             return;
         }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::loose::{Gathering, each, is_doi, is_pdf, text};
+use super::lenient::{Gathering, each, is_doi, is_pdf, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::loose::{Gathering, count, each, is_doi, is_pdf, text};
+use super::lenient::{Gathering, count, each, is_doi, is_pdf, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.

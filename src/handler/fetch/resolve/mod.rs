@@ -13,40 +13,31 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-mod local;
-mod plan;
-=======
 mod arxiv;
 mod core_ac;
 mod crossref;
-mod europe_pmc;
-mod loose;
-mod openalex;
-mod pmc;
->>>>>>> dd7821292d211db1f8f51e8b5023d34a16b44f0e
-=======
 mod datacite;
 mod doaj;
+mod europe_pmc;
 mod figshare;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
 mod hal;
+mod lenient;
+mod local;
 mod loose;
 mod openaire;
+mod openalex;
 mod osf;
->>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
+mod plan;
+mod pmc;
 mod reply;
 mod semantic_scholar;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
-<<<<<<< HEAD
-mod zenodo;
-=======
 mod wayback;
->>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
+mod zenodo;
 
 use std::fmt;
 

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::loose::{Gathering, each, is_pdf, text};
+use super::lenient::{Gathering, each, is_pdf, text};
 use super::{Ask, Candidate, MAX_CARRIED_BYTES, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.

@@ -107,7 +107,21 @@ const SERVICES: &[Service] = &[
         hosts: &[],
         make: |_| Box::new(Line),
     },
+    service!(arxiv::Arxiv, Nothing, &["arxiv.org", "export.arxiv.org", "www.arxiv.org"]),
+    service!(pmc::Pmc, Nothing, &["pmc-oa-opendata.s3.amazonaws.com"]),
     service!(unpaywall::Unpaywall, Contact, &[]),
+    service!(openalex::OpenAlex, Key, &[]),
+    service!(crossref::Crossref, Nothing, &[]),
+    service!(europe_pmc::EuropePmc, Nothing, &[]),
+    service!(core_ac::Core, Key, &["core.ac.uk"]),
+    service!(doaj::Doaj, Nothing, &[]),
+    service!(semantic_scholar::SemanticScholar, Key, &[]),
+    service!(zenodo::Zenodo, Nothing, &["zenodo.org"]),
+    service!(datacite::DataCite, Nothing, &[]),
+    service!(hal::Hal, Nothing, &[]),
+    service!(osf::Osf, Key, &["osf.io", "api.osf.io"]),
+    service!(openaire::OpenAire, Key, &[]),
+    service!(figshare::Figshare, Nothing, &["figshare.com", "ndownloader.figshare.com"]),
     Service {
         name: local::LANDING_PAGE,
         base: local::DOI_ORG,
@@ -115,6 +129,7 @@ const SERVICES: &[Service] = &[
         hosts: &[],
         make: |terms| Box::new(LandingPage(terms)),
     },
+    service!(wayback::Wayback, Nothing, &["web.archive.org", "archive.org"]),
 ];
 
 /// Another name that people know the URLs in the line by.
@@ -287,10 +302,14 @@ mod tests {
     fn the_first_key_is_what_will_be_asked_first() {
         let plan = plan(&all(), Some("me@lib.test"));
         let key = |work: &Work| plan.first_key(work, Some("mirror")).map(|key| key.to_string());
-        assert_eq!(key(&work("10.1/x")).as_deref(), Some("unpaywall at api.unpaywall.org"));
+        assert_eq!(key(&work("10.1/x")).as_deref(), Some("pmc at www.ncbi.nlm.nih.gov"));
+        let paper = Work { arxiv: Some("2101.00001".into()), ..Work::default() };
+        assert_eq!(key(&paper).as_deref(), Some("arxiv at arxiv.org"));
         let mut given = work("10.1/x");
         given.given.push(Url::parse("http://h.test/a.pdf").unwrap());
         assert_eq!(key(&given).as_deref(), Some("mirror at h.test"));
+        given.given[0] = Url::parse("http://www.arxiv.org/pdf/2101.00001").unwrap();
+        assert_eq!(key(&given).as_deref(), Some("arxiv at www.arxiv.org"));
         assert_eq!(key(&Work::default()), None);
     }
 }

@@ -77,12 +77,10 @@ pub(super) fn refused(resolver: &dyn Resolver, status: u16, body: &str) {
     is_no(resolver, status, body, NoKind::Refused);
 }
 
-<<<<<<< HEAD
 /// Whatever a service answers, in whatever step of a conversation: nothing panics. Tried with arbitrary bytes, and with
 /// `valid`, an answer of the service, after a few of its bytes were changed or lost.
 pub(super) fn never_panics(resolver: &dyn Resolver, valid: &str) {
-    use proptest::prelude::*;
-    use proptest::test_runner::{Config, TestRunner};
+    use proptest::test_runner::Config;
 
     let works = [work("10.1234/x"), everything(), Work::default()];
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<Option<u8>>()), 0..8);
@@ -197,7 +195,8 @@ pub(super) fn reads_recordings(
         }
     }
     assert!(recordings.is_empty() || kept > 0, "no recording of {service} promises a file");
-=======
+}
+
 /// A work of which everything is known.
 fn whole_work() -> Work {
     let url = |text| Url::parse(text).unwrap();
@@ -281,5 +280,4 @@ pub(super) fn recorded(service: &str) -> Vec<(String, Vec<u8>)> {
     };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
->>>>>>> 2092839246b9606794fd2f032e908964efbebb4a
 }

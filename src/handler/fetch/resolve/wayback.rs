@@ -15,7 +15,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::loose::{each, text};
+use super::lenient::{each, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.

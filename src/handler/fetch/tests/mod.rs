@@ -2,6 +2,7 @@
 
 mod answers;
 mod existing;
+mod hosts;
 mod redirects;
 mod resolving;
 mod server;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{FetchHandler, FetchSettings};
+use super::{FetchHandler, FetchSettings, ResolverSettings};
 use crate::clock::{Clock, Manual};
 use crate::handler::{Cancel, Completion, Context, ContextParts, Handler, Ran};
 use crate::job::{

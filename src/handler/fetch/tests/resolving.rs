@@ -2,7 +2,6 @@
 
 use super::server::{Reply, Request, Server};
 use super::*;
-use crate::handler::fetch::ResolverSettings;
 
 /// A rig whose resolvers are `names`, all of them at this server (each below a path of its own name).
 fn rig(server: &Server, names: &[&str]) -> Rig {
@@ -239,8 +238,8 @@ fn a_checksum_that_a_service_publishes_is_verified() {
         let url = format!("http://{}/file.pdf", host_of(request));
         let file =
             json!({ "key": "a.PDF", "links": { "self": url }, "checksum": format!("md5:{md5}") });
-        json!({ "hits": { "total": 1, "hits": [{ "doi": "10.1234/abc", "files": [file] }] } })
-            .to_string()
+        let record = json!({ "doi": "10.1234/abc", "metadata": { "title": "x" }, "files": [file] });
+        json!({ "hits": { "total": 1, "hits": [record] } }).to_string()
     };
     for (md5, expected) in [("0".repeat(32), "fail checksum_mismatch"), (md5_of(PDF), "done ok")] {
         let server = Server::start(move |request| match request.target.as_str() {
