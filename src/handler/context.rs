@@ -318,6 +318,97 @@ impl<'a> Context<'a> {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Manual;
+    use crate::limit::{KeyLimits, Limits, WaitReason};
+
+    fn host(name: &str) -> Key {
+        Key::new(None, Some(name)).unwrap()
+    }
+
+    fn limit_key(name: &str) -> LimitKey {
+        LimitKey::Host(name.into())
+    }
+
+    /// A context leased under `a.org`, where one job runs at a time and one starts each three seconds.
+    fn with_context(check: impl FnOnce(&mut Context<'_>, &Gate, &Manual)) {
+        let rate = Some("1/3s".parse().unwrap());
+        let terms = KeyLimits { max_concurrent: Some(1), rate };
+        let by_key = [(limit_key("a.org"), terms)].into();
+        let gate = Gate::new(Limits { by_key, ..Limits::default() });
+        let clock = Manual::at(WallMs(0));
+        clock.advance(Duration::from_secs(100));
+        let attempt = testing::Attempt::of("{}");
+        let mut context = Context::new(ContextParts {
+            job: &attempt.job,
+            cancel: &attempt.cancel,
+            gate: &gate,
+            clock: &clock,
+            permit: Some(gate.try_admit(&host("a.org"), clock.mono()).unwrap()),
+            deadline: Mono(Duration::from_secs(3600)),
+            worker: 0,
+            owner_directory: None,
+            completion: Box::new(|| Completion::new(drop)),
+        });
+        check(&mut context, &gate, &clock);
+    }
+
+    #[test]
+    fn a_permit_that_is_left_is_there_for_others_with_its_token() {
+        with_context(|context, gate, clock| {
+            context.leave_permit(&host("a.org"));
+            assert_eq!(gate.free(&host("a.org"), clock.mono()), Some(0), "it is for this very key");
+            context.leave_permit(&host("b.org"));
+            assert_eq!(gate.free(&host("a.org"), clock.mono()), Some(1));
+            assert!(context.admit(&host("a.org")).is_ok());
+        });
+    }
+
+    #[test]
+    fn no_request_is_made_of_a_host_that_was_held_since_the_job_was_leased() {
+        with_context(|context, gate, clock| {
+            let until = context.hold(&limit_key("a.org"), clock.mono(), None);
+            assert_eq!(until.since(clock.mono()), Duration::from_secs(1));
+            let wait = context.admit(&host("a.org")).unwrap_err();
+            assert_eq!((wait.reason, wait.until), (WaitReason::Held, Some(until)));
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(
+                gate.free(&host("a.org"), clock.mono()),
+                Some(1),
+                "the permit was given back"
+            );
+            context.answered(&limit_key("a.org"));
+            assert!(context.admit(&host("a.org")).is_ok());
+        });
+    }
+
+    #[test]
+    fn what_is_not_worth_waiting_for_is_said_before_it_is_asked() {
+        with_context(|context, _, clock| {
+            assert_eq!(context.given_up(&host("a.org")), None);
+            let after = Some(Duration::from_hours(15));
+            let until = context.hold(&limit_key("a.org"), clock.mono(), after);
+            let given_up = GivenUp { on: limit_key("a.org"), until };
+            assert_eq!(context.given_up(&host("a.org")), Some(given_up));
+            assert_eq!(context.admit(&host("a.org")).unwrap_err().until, Some(until));
+        });
+    }
+
+    #[test]
+    fn an_ended_request_leaves_its_host_alone_for_the_interval() {
+        with_context(|context, gate, clock| {
+            context.slow_down(&limit_key("a.org"), Duration::from_secs(7));
+            let permit = context.admit(&host("a.org")).unwrap();
+            clock.advance(Duration::from_secs(60));
+            context.end(permit);
+            let wait = gate.try_admit(&host("a.org"), clock.mono()).unwrap_err();
+            assert_eq!(wait.until, Some(clock.mono().plus(Duration::from_secs(7))));
+        });
+    }
+}
+
 /// What the tests of handlers share: one attempt, without a queue or a run around it.
 #[cfg(test)]
 pub(crate) mod testing {
