@@ -66,12 +66,17 @@ fn read_search(doi: &str, body: &Value) -> Result<Said, No> {
     let version = || with_doi.iter().find(|(found, _)| is_version_of(found, doi));
     match same.or_else(version) {
         Some((_, id)) => Ok(Said::go_on(Step::new(ARTICLE, id.to_string()))),
-        // Not every article has a DOI; then the field is empty.
-        None if hits.iter().all(|hit| hit["doi"].is_string() && count(&hit["id"]).is_some()) => {
+        None if hits.iter().all(is_understood) => {
             Err(No::absent("no article with this DOI is on figshare"))
         }
         None => Err(No::broken("an answer that is not understood")),
     }
+}
+
+/// Whether a hit says which article it is. Not every article has a DOI; then the field is there and empty.
+fn is_understood(hit: &Value) -> bool {
+    let has_field = hit.get("doi").is_some_and(|doi| doi.is_string() || doi.is_null());
+    has_field && count(&hit["id"]).is_some()
 }
 
 fn read_article(doi: &str, body: &Value) -> Result<Said, No> {
@@ -189,6 +194,7 @@ mod tests {
     #[test]
     fn absence_needs_its_own_word() {
         absent(&figshare(), 200, "[]");
+        absent(&figshare(), 200, r#"[{"id":7,"doi":null}]"#);
         absent(&figshare(), 200, &HITS.replace("10.1/X", "10.1/y"));
         absent(&figshare(), 404, r#"{"message":"Entity not found","code":"EntityNotFound"}"#);
         broken(&figshare(), 404, "<html>");

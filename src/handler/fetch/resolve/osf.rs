@@ -7,7 +7,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::lenient::{Gathering, each, is_pdf, text};
-use super::{Ask, Candidate, MAX_CARRIED_BYTES, No, Reply, Resolver, Said, Step, Terms, Work};
+use super::{
+    Ask, Candidate, MAX_CARRIED_BYTES, No, NoKind, Reply, Resolver, Said, Step, Terms, Work,
+};
 
 /// Its name.
 pub(super) const NAME: &str = "osf";
@@ -40,6 +42,10 @@ impl Resolver for Osf {
             } else {
                 No::broken(reply.told())
             });
+        }
+        if reply.status == 400 && !names_one {
+            // "not a filterable field", as people report since 2026: no word about this work, and none that waiting would change.
+            return Err(No::new(NoKind::Refused, "it does not search by DOI"));
         }
         let body: Value = reply.json()?;
         match &body["data"] {
@@ -119,7 +125,6 @@ fn preprint_id(doi: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NoKind;
     use super::super::testing::{
         absent, asked, broken, read, read_step, refused, survives_anything, terms, work,
     };
@@ -189,6 +194,11 @@ mod tests {
         broken(&osf(), 200, r#"{"data":null}"#);
         broken(&osf(), 200, r#"{"data":[{}]}"#);
         broken(&osf(), 200, &PREPRINT.replace(r#""https://api.osf.io/v2/files/5f/""#, "7"));
+        refused(
+            &osf(),
+            400,
+            r#"{"errors":[{"detail":"'doi' is not a valid field for this endpoint."}]}"#,
+        );
         refused(&osf(), 401, r#"{"errors":[]}"#);
         let own = read_step(
             &osf(),
