@@ -18,7 +18,7 @@ use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
 pub use exec::Exec;
 pub use fetch::{
-    ClientError, FetchHandler, FetchSettings, FetchSetupError, ProxySettings,
+    ClientError, FetchHandler, FetchKind, FetchSettings, FetchSetupError, ProxySettings,
     first_key as fetch_first_key,
 };
 pub use noop::Noop;

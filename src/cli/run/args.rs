@@ -149,6 +149,7 @@ pub fn fetch_settings(settings: &Settings, environment: &[(OsString, OsString)])
         },
         ca_file: fetch.ca_file.clone(),
         connections_per_host: settings.orchestrator.max_workers,
+        ..usual
     }
 }
 

@@ -5,8 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::verdict::Tried;
 use crate::job::WallMs;
 
-/// The media type of what is kept.
-pub(super) const PDF: &str = "application/pdf";
 /// The name of the resolver that is no service: the URLs in the line itself.
 pub(super) const FROM_LINE: &str = "line";
 
@@ -22,6 +20,12 @@ pub(super) struct Manifest {
     pub(super) bytes: u64,
     /// What it is, by its bytes.
     pub(super) media_type: String,
+    /// Its MD5, where a service publishes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) md5: Option<String>,
+    /// What is unusual about it: `encrypted`, `javascript`, `launch`, `embedded_file`, `junk_before`, `no_eof`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) flags: Vec<String>,
     /// Where in the file the PDF begins, when that is not its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pdf_offset: Option<usize>,
@@ -34,6 +38,12 @@ pub(super) struct Manifest {
     /// Who named the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) resolver: Option<String>,
+    /// Who keeps the copy: `publisher` or `repository`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_type: Option<String>,
+    /// Where in the resolver's answer the URL stood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evidence: Option<String>,
     /// Its licence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) licence: Option<String>,

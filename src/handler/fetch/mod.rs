@@ -13,37 +13,47 @@
 //! private address unless allowed; never use a name a server sent; never ask a host without a permit.
 
 mod address;
+mod by_content;
 mod classify;
 mod client;
+mod content_range;
 mod dns;
 mod download;
+mod flags;
 mod inspect;
 mod manifest;
 mod name;
 mod out;
+mod pace;
+mod page;
 mod payload;
 mod place;
 mod progress;
 mod proxy;
 mod resolve;
+mod resume;
 mod retry_after;
 mod scope;
+mod source;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod transport;
 mod verdict;
 mod walk;
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::Client;
-use download::Receiver;
+use download::{Receiver, Resumable};
 use inspect::Existing;
 use manifest::Manifest;
 use name::FileName;
 use out::OutDir;
+use pace::Floor;
 use payload::Payload;
 use place::{Publisher, Ready};
 use progress::Progress;
@@ -53,6 +63,7 @@ use walk::{Found, Walk};
 use super::{Context, Handler, Ran};
 use crate::job::{DoneReason, ErrorReason, JobSpec, Key, Note, Outcome, SkipReason};
 
+pub use classify::Kind as FetchKind;
 pub use client::ClientError;
 pub use proxy::ProxySettings;
 
@@ -69,8 +80,16 @@ pub struct FetchSettings {
     pub connect_timeout: Duration,
     /// The longest silence in the midst of an answer.
     pub read_timeout: Duration,
+    /// The slowest that a body may come, over [`FetchSettings::throughput_window`]; 0 for no such bound.
+    pub min_bytes_per_second: u64,
+    /// Over how long a time that is measured.
+    pub throughput_window: Duration,
     /// The most bytes of a file.
     pub max_bytes: u64,
+    /// What may be kept.
+    pub accept: Vec<FetchKind>,
+    /// Whether files of equal content are stored once, as hard links.
+    pub dedup: bool,
     /// The most redirects from one URL.
     pub max_redirects: u32,
     /// Whether private, loopback, link-local and other special addresses may be asked.
@@ -91,7 +110,11 @@ impl Default for FetchSettings {
             contact_email: None,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
+            min_bytes_per_second: 1_024,
+            throughput_window: Duration::from_secs(30),
             max_bytes: 256 * 1_024 * 1_024,
+            accept: vec![FetchKind::Pdf],
+            dedup: false,
             max_redirects: 20,
             allow_private_addresses: false,
             proxy: ProxySettings::default(),
@@ -123,6 +146,7 @@ pub struct FetchHandler {
     client: Client,
     out: OutDir,
     publisher: Publisher,
+    resumable: Resumable,
 }
 
 impl FetchHandler {
@@ -139,8 +163,9 @@ impl FetchHandler {
         let client = Client::new(&settings, ask)?;
         let failed = |source| FetchSetupError::Out { path: settings.out.clone(), source };
         let out = OutDir::open(&settings.out).map_err(failed)?;
-        let publisher = Publisher::start(out.root()).map_err(failed)?;
-        Ok(FetchHandler { settings, client, out, publisher })
+        let publisher = Publisher::start(out.root(), settings.dedup).map_err(failed)?;
+        let resumable = Resumable::default();
+        Ok(FetchHandler { settings, client, out, publisher, resumable })
     }
 
     /// One attempt; `Err` where it ended early.
@@ -149,9 +174,11 @@ impl FetchHandler {
             .payload_as()
             .map_err(|error| Outcome::fail(ErrorReason::BadPayload, error.to_string()))?;
         let name = FileName::of(&context.job().artifact_id);
-        let path = name.path_in(self.out.root(), "pdf");
-        if let Some(ran) = self.already_there(context, &payload, &path)? {
-            return Ok(ran);
+        for kind in &self.settings.accept {
+            let path = name.path_in(self.out.root(), kind.extension());
+            if let Some(ran) = self.already_there(context, &payload, &path)? {
+                return Ok(ran);
+            }
         }
         let candidates = payload.candidates();
         if candidates.urls.is_empty() {
@@ -160,14 +187,29 @@ impl FetchHandler {
         let mut progress = Progress::of(context.job());
         progress.add(candidates.refused);
         let max_bytes = payload.max_bytes(self.settings.max_bytes);
-        let receiver = Receiver { out: &self.out, name: &name, payload: &payload, max_bytes };
+        let job = context.job();
+        let receiver = Receiver {
+            out: &self.out,
+            name: &name,
+            payload: &payload,
+            max_bytes,
+            accept: &self.settings.accept,
+            floor: Floor {
+                bytes_per_second: self.settings.min_bytes_per_second,
+                window: self.settings.throughput_window,
+            },
+            resumable: &self.resumable,
+            may_have_partial: Cell::new(job.attempts_total > 1 || job.checkpoint.is_some()),
+        };
         let mut walk = Walk { handler: self, context, receiver, progress };
         let found = walk.run(&candidates.urls)?;
         let tried = walk.progress.tried;
+        let path = name.path_in(self.out.root(), found.download.kind.extension());
         let manifest = self.manifest(context, &payload, &path, &found, tried);
         let note = Note::new(walk::told(&found)).with_detail(manifest.to_json());
         let outcome = Outcome::Done { reason: DoneReason::Ok, note };
-        Ok(self.publish(context, Some(found.download.file), path, outcome))
+        let sha256 = Some(found.download.inspected.sha256);
+        Ok(self.publish(context, Some(found.download.file), path, sha256, outcome))
     }
 
     /// The file may be there: recorded by an earlier run, or published by one that died before it could
@@ -202,7 +244,7 @@ impl FetchHandler {
             _ => {
                 let detail = manifest_of_existing(payload, path, existing).to_json();
                 // It has its name, but whether the name would survive a power loss nobody knows.
-                Ok(Some(self.publish(context, None, path.to_owned(), done(detail))))
+                Ok(Some(self.publish(context, None, path.to_owned(), None, done(detail))))
             }
         }
     }
@@ -212,11 +254,12 @@ impl FetchHandler {
         context: &mut Context<'_>,
         file: Option<tempfile::NamedTempFile>,
         path: PathBuf,
+        sha256: Option<String>,
         outcome: Outcome,
     ) -> Ran {
         match context.finish_later() {
             Some(completion) => {
-                self.publisher.publish(Ready { file, path, outcome, completion });
+                self.publisher.publish(Ready { file, path, sha256, outcome, completion });
                 Ran::Later
             }
             None => {
@@ -239,7 +282,9 @@ impl FetchHandler {
             path: path.to_string_lossy().into_owned(),
             sha256: download.inspected.sha256.clone(),
             bytes: download.inspected.bytes,
-            media_type: manifest::PDF.to_owned(),
+            media_type: download.kind.media_type().to_owned(),
+            md5: download.inspected.md5.clone(),
+            flags: download.inspected.flags.iter().map(|flag| (*flag).to_owned()).collect(),
             pdf_offset: Some(download.pdf_offset).filter(|offset| *offset > 0),
             url: Some(bare(&found.url)),
             final_url: Some(bare(&found.final_url)),
@@ -250,6 +295,7 @@ impl FetchHandler {
             last_modified: download.last_modified.clone(),
             fetched_at: manifest::rfc3339(context.wall()),
             tried,
+            ..Manifest::default()
         }
     }
 }
@@ -300,7 +346,8 @@ fn manifest_of_existing(payload: &Payload, path: &Path, existing: Existing) -> M
         path: path.to_string_lossy().into_owned(),
         sha256: existing.inspected.sha256,
         bytes: existing.inspected.bytes,
-        media_type: manifest::PDF.to_owned(),
+        media_type: existing.kind.media_type().to_owned(),
+        flags: existing.inspected.flags.iter().map(|flag| (*flag).to_owned()).collect(),
         pdf_offset: Some(existing.pdf_offset).filter(|offset| *offset > 0),
         licence: payload.licence().map(str::to_owned),
         version: payload.version().map(str::to_owned),

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::download::Partial;
 use super::payload;
 use super::verdict::{Tried, UrlId, Verdict, shown};
 use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, WallMs};
@@ -25,6 +26,9 @@ pub(super) struct Progress {
     /// The candidate that was being walked when the attempt was deferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     trail: Option<Trail>,
+    /// What was kept of a body that broke off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partial: Option<Partial>,
 }
 
 /// Where a walk along redirects stands.

@@ -10,14 +10,18 @@ use url::Url;
 
 use super::address;
 use super::classify;
-use super::download::{self, Download, Received, Receiver};
+use super::client::Request;
+use super::download::{self, Download, Expected, Offer, Received, Receiver};
 use super::progress::{Progress, Trail};
 use super::retry_after;
 use super::verdict::{Fault, Tried, Verdict, shown};
 use super::{FetchHandler, manifest};
-use crate::handler::{Context, Ran};
+use crate::handler::{CancelReason, Context, Ran};
 use crate::job::{ErrorReason, Key, Note, Outcome, Reason, SkipReason, WallMs};
 use crate::limit::Permit;
+
+/// How often in one attempt a body that breaks off is gone on with.
+const MAX_RESUMES: usize = 2;
 
 /// A candidate that gave a file.
 #[derive(Debug)]
@@ -46,6 +50,7 @@ pub(super) struct Walk<'w, 'c, 'j> {
 enum Answer {
     Whole(Box<Download>),
     Empty,
+    Cut(Verdict),
     Redirect(String),
 }
 
@@ -71,6 +76,7 @@ impl Walk<'_, '_, '_> {
 
     fn walk(&mut self, candidate: &Url) -> Result<Found, Fault> {
         let mut trail = self.progress.take_trail(candidate);
+        let mut resumes = 0;
         loop {
             match self.request(&trail)? {
                 Answer::Whole(download) => {
@@ -80,6 +86,10 @@ impl Walk<'_, '_, '_> {
                 Answer::Redirect(location) => {
                     trail.follow(&location, self.handler.settings.max_redirects)?;
                 }
+                Answer::Cut(_) if self.progress.partial.is_some() && resumes < MAX_RESUMES => {
+                    resumes += 1;
+                }
+                Answer::Cut(verdict) => return Err(verdict.into()),
                 Answer::Empty if !trail.was_empty => trail.was_empty = true,
                 Answer::Empty => {
                     let message = "an empty body, twice";
@@ -103,9 +113,21 @@ impl Walk<'_, '_, '_> {
             return Err(verdict.into());
         }
         let permit = self.admit(trail)?;
-        let asked = self.handler.client.get(url, self.context);
-        let (response, scope) = asked.map_err(|error| classify::before_body(error, url))?;
-        let answer = self.answer(response);
+        let partial = self.progress.partial.take().filter(|partial| partial.is_of(url));
+        let mut request = Request::get(url);
+        if let Some(partial) = &partial {
+            request.headers = Receiver::resume_headers(partial);
+        }
+        let (response, scope) = match self.handler.client.ask(&request, self.context) {
+            Ok(answered) => answered,
+            Err(error) => {
+                self.progress.partial = partial;
+                return Err(classify::before_body(error, url));
+            }
+        };
+        let expected = Expected::default();
+        let answer =
+            self.answer(response, &Offer { url, expected: &expected, resumed: partial.as_ref() });
         if let Err(Fault::Candidate(verdict)) = &answer
             && verdict.is_rate_limit()
         {
@@ -128,7 +150,7 @@ impl Walk<'_, '_, '_> {
         })
     }
 
-    fn answer(&self, response: Response<Body>) -> Result<Answer, Fault> {
+    fn answer(&mut self, response: Response<Body>, offer: &Offer<'_>) -> Result<Answer, Fault> {
         let status = response.status();
         let location = is_redirect(status)
             .then(|| download::text_of(response.headers(), header::LOCATION).unwrap_or_default());
@@ -137,11 +159,22 @@ impl Walk<'_, '_, '_> {
             return Ok(Answer::Redirect(location));
         }
         // 203: a proxy on the way has touched the answer; the bytes decide.
-        if matches!(status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
-            return Ok(match self.receiver.receive(response, self.context)? {
-                Received::Whole(download) => Answer::Whole(download),
-                Received::Empty => Answer::Empty,
-            });
+        let is_body = matches!(status.as_u16(), 200 | 203)
+            || (offer.resumed.is_some() && matches!(status.as_u16(), 206 | 416));
+        if is_body {
+            return match self.receiver.receive(response, offer, self.context)? {
+                Received::Whole(download) => Ok(Answer::Whole(download)),
+                Received::Empty => Ok(Answer::Empty),
+                Received::Page { kept: Some(download), .. } => Ok(Answer::Whole(download)),
+                Received::Page { verdict, .. } => Err(verdict.into()),
+                Received::Cut { verdict, partial } => {
+                    self.progress.partial = partial;
+                    if self.context.remaining().is_zero() {
+                        return Err(CancelReason::Deadline.outcome().into());
+                    }
+                    Ok(Answer::Cut(verdict))
+                }
+            };
         }
         let now = self.context.wall();
         let retry_after_ms = retry_after_ms(response.headers(), now);
