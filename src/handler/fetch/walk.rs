@@ -15,6 +15,7 @@ use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
 
+use super::Net;
 use super::address;
 use super::classify;
 use super::client::Request;
@@ -28,7 +29,6 @@ use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
-use super::{Net, ended};
 use crate::handler::{Context, Ran};
 use crate::job::{ErrorReason, Key, LimitKey, Mono, Observation, Outcome, Reason, SkipReason};
 
@@ -120,7 +120,7 @@ impl Walk<'_, '_, '_> {
                 match self.try_candidate(&lead) {
                     Ok(found) => return Ok(Some(found)),
                     Err(Fault::Candidate(verdict)) => self.note(&lead, verdict),
-                    Err(fault) => return Err(ended(fault)),
+                    Err(fault) => return Err(self.ended(fault)),
                 }
             }
             if !self.progress.has_room() || !self.converse(active)? {
@@ -169,7 +169,7 @@ impl Walk<'_, '_, '_> {
                     ErrorReason::RateLimited,
                 )
             }
-            Err(Interrupted::Attempt(fault)) => return Err(ended(fault)),
+            Err(Interrupted::Attempt(fault)) => return Err(self.ended(fault)),
         };
         self.take_in(active.name, stepped, began);
         Ok(true)
@@ -366,6 +366,23 @@ impl Walk<'_, '_, '_> {
 
     fn end(&mut self, hold: Hold) {
         hold.end(self.context);
+    }
+
+    /// What a fault that is no verdict on a candidate makes of the attempt. One that was cancelled keeps what it learned.
+    fn ended(&mut self, fault: Fault) -> Ran {
+        match fault {
+            Fault::Attempt(outcome) => Ran::Finished(match *outcome {
+                Outcome::Retry { reason, note, after_ms, checkpoint: None } => {
+                    let checkpoint = self.progress.retried();
+                    Outcome::Retry { reason, note, after_ms, checkpoint }
+                }
+                other => other,
+            }),
+            Fault::Machine(fault) => Ran::GaveUp(fault),
+            Fault::Candidate(verdict) => {
+                Outcome::retry(ErrorReason::Internal, verdict.message).into()
+            }
+        }
     }
 
     fn unanswered(&mut self, trail: &Trail, unanswered: Unanswered) -> Fault {
@@ -567,7 +584,7 @@ impl Walk<'_, '_, '_> {
                     }
                 }
                 Ok(Answer::Page { verdict, .. }) | Err(Fault::Candidate(verdict)) => break verdict,
-                Err(fault) => return Err(ended(fault)),
+                Err(fault) => return Err(self.ended(fault)),
             }
         };
         self.progress.revalidated = true;
