@@ -34,6 +34,7 @@ mod out;
 mod pace;
 mod page;
 mod payload;
+mod permission;
 mod place;
 mod progress;
 mod proxy;

@@ -16,12 +16,10 @@ use super::resolve::{Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
 use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
 use crate::handler::{CancelReason, Context};
-use crate::job::{ErrorReason, Key, Outcome, Reason};
+use crate::job::{ErrorReason, Key, Reason};
 
 /// The largest answer of a service that is read.
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
-/// How much of a small text is read.
-const MAX_TEXT_BYTES: u64 = 512 * 1_024;
 /// The most redirects of one request to a service.
 const MAX_HOPS: usize = 6;
 
@@ -152,13 +150,13 @@ fn follow(ask: &mut Ask, status: StatusCode, location: &str) -> Result<(), Verdi
 
 /// What to do about a body that is larger than is read.
 #[derive(Clone, Copy, PartialEq)]
-enum Beyond {
+pub(super) enum Beyond {
     Refuse,
     LeaveOut,
 }
 
 /// A body up to `max_bytes`.
-fn read_up_to(
+pub(super) fn read_up_to(
     max_bytes: u64,
     beyond: Beyond,
     response: Response<Body>,
@@ -186,59 +184,4 @@ fn read_up_to(
             return Err(Verdict::lasting(ErrorReason::TooLarge, message).into());
         }
     }
-}
-
-/// A small text that a host keeps at `url` (its robots.txt): status 0 when there is no answer.
-///
-/// # Errors
-/// [`Interrupted`].
-pub(super) fn small_text(
-    net: &Net,
-    context: &mut Context<'_>,
-    key_of: impl Fn(&Url) -> Option<Key>,
-    url: &Url,
-) -> Result<(u16, Vec<u8>), Interrupted> {
-    let mut next = url.clone();
-    for _ in 0..=MAX_HOPS {
-        let Some(key) = key_of(&next) else { return Ok((0, Vec::new())) };
-        let mut request = Request::get(&next);
-        request.accept = "text/plain, */*;q=0.1";
-        let Open { response, hold } = match exchange::ask(net, context, &key, &request) {
-            Ok(open) => open,
-            Err(Unanswered::Wait(key)) => return Err(Interrupted::Wait(key)),
-            Err(Unanswered::ToldToWait(..)) => return Ok((429, Vec::new())),
-            Err(Unanswered::GivenUp(_) | Unanswered::Fault(Fault::Candidate(_))) => {
-                return Ok((0, Vec::new()));
-            }
-            Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),
-        };
-        let status = response.status();
-        let location = status
-            .is_redirection()
-            .then(|| download::text_of(response.headers(), header::LOCATION))
-            .flatten();
-        let body = read_up_to(MAX_TEXT_BYTES, Beyond::LeaveOut, response, context);
-        hold.end(context);
-        let body = match body {
-            Ok(body) => body,
-            Err(Fault::Candidate(_)) => return Ok((0, Vec::new())),
-            Err(fault) => return Err(Interrupted::Attempt(fault)),
-        };
-        let joined = location.and_then(|location| next.join(location.trim()).ok());
-        match joined.and_then(|joined| payload::askable(joined).ok()) {
-            Some(joined) => next = joined,
-            None => return Ok((status.as_u16(), body)),
-        }
-    }
-    // A robots.txt that leads round in circles is one that cannot be had (RFC 9309, section 2.3.1.2).
-    Ok((404, Vec::new()))
-}
-
-/// What an attempt that must wait in line comes to.
-pub(super) fn wait_in_line(
-    key: Key,
-    not_before: Option<crate::job::WallMs>,
-    checkpoint: Option<Vec<u8>>,
-) -> Outcome {
-    Outcome::Defer { key, not_before, checkpoint }
 }

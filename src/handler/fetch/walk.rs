@@ -23,6 +23,7 @@ use super::download::{self, Download, Expected, Offer, Received, Receiver};
 use super::exchange::{self, Hold, Open, Unanswered};
 use super::jar::Jar;
 use super::page;
+use super::permission;
 use super::progress::{Counted, Lead, Progress, Trail};
 use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
 use super::robots::Known;
@@ -30,7 +31,7 @@ use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
 use crate::handler::{Context, Ran};
-use crate::job::{ErrorReason, Key, LimitKey, Mono, Observation, Outcome, Reason, SkipReason};
+use crate::job::{ErrorReason, Key, Mono, Observation, Outcome, Reason, SkipReason};
 
 /// How often one attempt waits for a host that says it is busy, before that counts as a failure.
 const MAX_WAITS: u32 = 30;
@@ -403,14 +404,16 @@ impl Walk<'_, '_, '_> {
 
     /// The attempt goes on when there is a permit for `key`.
     fn wait(&mut self, key: Key, trail: Option<&Trail>) -> Outcome {
-        service::wait_in_line(key, None, self.progress.deferred(trail, &self.jar))
+        let checkpoint = self.progress.deferred(trail, &self.jar);
+        Outcome::Defer { key, not_before: None, checkpoint }
     }
 
     /// The same, but not before so much time has passed.
     fn wait_for(&mut self, key: Key, trail: &Trail, after: Duration) -> Outcome {
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let not_before = self.context.wall().plus_ms(after_ms);
-        service::wait_in_line(key, Some(not_before), self.progress.deferred(Some(trail), &self.jar))
+        let not_before = Some(self.context.wall().plus_ms(after_ms));
+        let checkpoint = self.progress.deferred(Some(trail), &self.jar);
+        Outcome::Defer { key, not_before, checkpoint }
     }
 
     fn key(&self, lead: &Lead, url: &Url) -> Result<Key, Verdict> {
@@ -444,26 +447,15 @@ impl Walk<'_, '_, '_> {
                     }
                     return Err(self.wait_for(key.clone(), trail, until.since(now)).into());
                 }
-                Known::Unknown(url) => self.fetch_robots(trail, key, &url)?,
+                Known::Unknown(url) => match permission::ask(net, self.context, key, &url) {
+                    Ok(()) => {}
+                    Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
+                        return Err(self.wait(key, Some(trail)).into());
+                    }
+                    Err(Interrupted::Attempt(fault)) => return Err(fault),
+                },
             }
         }
-    }
-
-    fn fetch_robots(&mut self, trail: &Trail, key: &Key, url: &Url) -> Result<(), Fault> {
-        let hint = key.resolver.as_deref();
-        let key_of = |url: &Url| key_of_file(url, hint);
-        let (status, body) = match service::small_text(self.net, self.context, key_of, url) {
-            Ok(answer) => answer,
-            Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
-                return Err(self.wait(key, Some(trail)).into());
-            }
-            Err(Interrupted::Attempt(fault)) => return Err(fault),
-        };
-        let delay = self.net.robots.learn(url, status, &body, self.context.mono());
-        if let (Some(delay), Some(host)) = (delay, key.host.clone()) {
-            self.context.slow_down(&LimitKey::Host(host), delay);
-        }
-        Ok(())
     }
 
     fn answer(
