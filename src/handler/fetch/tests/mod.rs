@@ -1,8 +1,11 @@
 //! The handler against real sockets: small servers on loopback that misbehave as told.
 
 mod answers;
+mod bodies;
 mod existing;
+mod kinds;
 mod redirects;
+mod resuming;
 mod server;
 mod ways;
 
