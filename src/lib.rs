@@ -54,6 +54,9 @@ pub mod queue;
 pub mod run;
 pub mod telemetry;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use handler::fuzzing;
 pub use handler::{Completion, Context, Handler, Ran, Registry};
 pub use job::{ErrorReason, JobSpec, Key, Outcome, Priority, RetryPolicy, SkipReason};
 pub use queue::WorkQueue;

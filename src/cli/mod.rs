@@ -104,7 +104,7 @@ fn dispatch(
         flags.extend(args.flags());
     }
     let config = Config::load(&sources(flags))?;
-    let registry = registry::for_intake()?;
+    let registry = registry::for_intake(&config.settings)?;
     let mut session = Session::new(out, Arc::new(System::new()), config, registry);
     let done = match &cli.command {
         Command::Queue(command) => queue(&mut session, command, &environment),

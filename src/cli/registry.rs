@@ -5,15 +5,17 @@ use std::ffi::OsString;
 use super::error::CliError;
 use super::run;
 use crate::config::Settings;
-use crate::handler::{Context, Exec, FetchHandler, Handler, Noop, Ran, Registry, fetch_first_key};
-use crate::job::{ErrorReason, JobSpec, Key, Outcome, SpecError};
+use crate::handler::{
+    Context, Exec, FetchHandler, FetchPlan, FetchSetupError, Handler, Noop, Ran, Registry,
+};
+use crate::job::{ErrorReason, JobSpec, Key, Outcome};
 
 /// Places fetch jobs in line; makes no output directory and runs nothing.
-struct FetchIntake;
+struct FetchIntake(FetchPlan);
 
 impl Handler for FetchIntake {
     fn first_key(&self, spec: &JobSpec) -> Key {
-        fetch_first_key(spec)
+        self.0.first_key(spec)
     }
 
     fn run(&self, _context: &mut Context<'_>) -> Ran {
@@ -24,12 +26,15 @@ impl Handler for FetchIntake {
 /// For commands that put jobs in line and run none: all kinds, whether or not a run may start them.
 ///
 /// # Errors
-/// [`SpecError::Kind`] when a name is no name of a kind.
-pub(super) fn for_intake() -> Result<Registry, SpecError> {
+/// [`CliError::Fetch`] when a resolver is set to what cannot be used.
+pub(super) fn for_intake(settings: &Settings) -> Result<Registry, CliError> {
     let mut registry = Registry::new();
+    // Proxies are no matter here: nobody is asked.
+    let plan = FetchPlan::new(&run::fetch_settings(settings, &[]));
+    let plan = plan.map_err(FetchSetupError::from)?;
     registry.register("noop", Noop)?;
     registry.register("exec", Exec)?;
-    registry.register("fetch", FetchIntake)?;
+    registry.register("fetch", FetchIntake(plan))?;
     Ok(registry)
 }
 

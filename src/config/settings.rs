@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use url::Url;
@@ -305,6 +306,7 @@ impl Settings {
         }
         let mut limits = limit::Limits {
             max_per_host: Some(self.orchestrator.max_per_host),
+            give_up: Duration::from_secs(self.breaker.give_up_seconds.into()),
             ..limit::Limits::default()
         };
         for (name, limit) in resolvers {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::job::LimitKey;
 
 use super::*;
@@ -418,7 +420,7 @@ fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
     let rate = |text: &str, burst| Some((text.to_owned(), burst));
     let text = "[resolvers.core]\nmax_concurrent = 1\nrate = \"1/s\"\n[resolvers.doaj]\nmax_concurrent = 9\n\
                 [orchestrator.max_per_resolver]\ncore = 2\nhal = 5\nmine = 6\n[limits.resolver.core]\nburst = 7\n\
-                [limits.resolver.osf]\nrate = \"3/s\"\n[limits.host.\"a.org\"]\nmax_concurrent = 5\n";
+                [limits.resolver.osf]\nrate = \"3/s\"\n[limits.host.\"a.org\"]\nmax_concurrent = 5\n[breaker]\ngive_up_seconds = 7\n";
     assert_eq!(gate_of(text, "core"), (Some(2), rate("1/s", 7)));
     assert_eq!(gate_of(text, "doaj"), (Some(9), rate("2/s", 2)), "the default rate stays");
     assert_eq!(gate_of(text, "hal"), (Some(5), rate("2/s", 2)), "before a default of its section");
@@ -432,6 +434,7 @@ fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
     assert_eq!(limits.by_key[&LimitKey::Host("a.org".into())].max_concurrent, Some(5));
     assert_eq!(limits.by_key[&LimitKey::Host("arxiv.org".into())].max_concurrent, Some(1));
     assert_eq!(limits.max_per_host, Some(4));
+    assert_eq!(limits.give_up, Duration::from_secs(7));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::MachineFault;
 use crate::clock::Clock;
-use crate::job::{ErrorReason, Key, Leased, Mono, Outcome, WallMs};
-use crate::limit::{Gate, Permit, Wait};
+use crate::job::{ErrorReason, Key, Leased, LimitKey, Mono, Outcome, WallMs};
+use crate::limit::{Gate, GivenUp, Permit, Told, Wait};
 
 /// Why an attempt is being cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -261,15 +261,53 @@ impl<'a> Context<'a> {
     }
 
     /// A permit for one request under `key`. The first call for the key the job was leased under returns the permit it
-    /// came with; every other one asks the gate. Drop the permit when the request has ended.
+    /// came with, if its key has not been held since; every other one asks the gate. When the request has ended, hand the
+    /// permit to [`Context::end`].
     ///
     /// # Errors
-    /// [`Wait`] when the key is full or its bucket empty: return [`Outcome::Defer`] with that key.
+    /// [`Wait`] when the key is full, its bucket empty, or the key held: return [`Outcome::Defer`] with that key.
     pub fn admit(&mut self, key: &Key) -> Result<Permit, Wait> {
+        let (gate, now) = (self.parts.gate, self.mono());
         match self.parts.permit.take_if(|permit| permit.key() == key) {
-            Some(permit) => Ok(permit),
-            None => self.parts.gate.try_admit(key, self.parts.clock.mono()),
+            Some(permit) => gate.redeem(permit, now),
+            None => gate.try_request(key, now),
         }
+    }
+
+    /// Gives the permit the job was leased under back, its tokens too, unless it is for this key: nothing was started
+    /// under it, and it would hold a slot of a host that nobody asks.
+    pub fn leave_permit(&mut self, unless: &Key) {
+        if let Some(permit) = self.parts.permit.take_if(|permit| permit.key() != unless) {
+            permit.refund();
+        }
+    }
+
+    /// Returns the permit of a request whose answer has ended: see [`Permit::end`].
+    pub fn end(&self, permit: Permit) {
+        permit.end(self.mono());
+    }
+
+    /// A server said to slow down, to a request sent at `asked_at` and with this `Retry-After`: nobody asks `key` before
+    /// the time returned. See [`Gate::hold`].
+    pub fn hold(&self, key: &LimitKey, asked_at: Mono, after: Option<Duration>) -> Mono {
+        self.parts.gate.hold(key, Told { asked_at, now: self.mono(), after })
+    }
+
+    /// A server gave a proper answer: see [`Gate::answered`].
+    pub fn answered(&self, key: &LimitKey) {
+        self.parts.gate.answered(key);
+    }
+
+    /// The first part of `key` that is not worth waiting for: see [`Gate::given_up`].
+    #[must_use]
+    pub fn given_up(&self, key: &Key) -> Option<GivenUp> {
+        self.parts.gate.given_up(key, self.mono())
+    }
+
+    /// A server asks for a crawl delay: see [`Gate::slow_down`]. Say it before the permit of the request that it came with
+    /// is [ended](Context::end): the first delay counts from there.
+    pub fn slow_down(&self, key: &LimitKey, interval: Duration) {
+        self.parts.gate.slow_down(key, interval);
     }
 
     /// Takes over the duty to report this attempt's outcome: the handler then returns [`super::Ran::Later`], the worker goes
@@ -277,6 +315,97 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn finish_later(&mut self) -> Option<Completion> {
         self.completion.take().map(|make| make())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Manual;
+    use crate::limit::{KeyLimits, Limits, WaitReason};
+
+    fn host(name: &str) -> Key {
+        Key::new(None, Some(name)).unwrap()
+    }
+
+    fn limit_key(name: &str) -> LimitKey {
+        LimitKey::Host(name.into())
+    }
+
+    /// A context leased under `a.org`, where one job runs at a time and one starts each three seconds.
+    fn with_context(check: impl FnOnce(&mut Context<'_>, &Gate, &Manual)) {
+        let rate = Some("1/3s".parse().unwrap());
+        let terms = KeyLimits { max_concurrent: Some(1), rate };
+        let by_key = [(limit_key("a.org"), terms)].into();
+        let gate = Gate::new(Limits { by_key, ..Limits::default() });
+        let clock = Manual::at(WallMs(0));
+        clock.advance(Duration::from_secs(100));
+        let attempt = testing::Attempt::of("{}");
+        let mut context = Context::new(ContextParts {
+            job: &attempt.job,
+            cancel: &attempt.cancel,
+            gate: &gate,
+            clock: &clock,
+            permit: Some(gate.try_admit(&host("a.org"), clock.mono()).unwrap()),
+            deadline: Mono(Duration::from_secs(3600)),
+            worker: 0,
+            owner_directory: None,
+            completion: Box::new(|| Completion::new(drop)),
+        });
+        check(&mut context, &gate, &clock);
+    }
+
+    #[test]
+    fn a_permit_that_is_left_is_there_for_others_with_its_token() {
+        with_context(|context, gate, clock| {
+            context.leave_permit(&host("a.org"));
+            assert_eq!(gate.free(&host("a.org"), clock.mono()), Some(0), "it is for this very key");
+            context.leave_permit(&host("b.org"));
+            assert_eq!(gate.free(&host("a.org"), clock.mono()), Some(1));
+            assert!(context.admit(&host("a.org")).is_ok());
+        });
+    }
+
+    #[test]
+    fn no_request_is_made_of_a_host_that_was_held_since_the_job_was_leased() {
+        with_context(|context, gate, clock| {
+            let until = context.hold(&limit_key("a.org"), clock.mono(), None);
+            assert_eq!(until.since(clock.mono()), Duration::from_secs(1));
+            let wait = context.admit(&host("a.org")).unwrap_err();
+            assert_eq!((wait.reason, wait.until), (WaitReason::Held, Some(until)));
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(
+                gate.free(&host("a.org"), clock.mono()),
+                Some(1),
+                "the permit was given back"
+            );
+            context.answered(&limit_key("a.org"));
+            assert!(context.admit(&host("a.org")).is_ok());
+        });
+    }
+
+    #[test]
+    fn what_is_not_worth_waiting_for_is_said_before_it_is_asked() {
+        with_context(|context, _, clock| {
+            assert_eq!(context.given_up(&host("a.org")), None);
+            let after = Some(Duration::from_hours(15));
+            let until = context.hold(&limit_key("a.org"), clock.mono(), after);
+            let given_up = GivenUp { on: limit_key("a.org"), until };
+            assert_eq!(context.given_up(&host("a.org")), Some(given_up));
+            assert_eq!(context.admit(&host("a.org")).unwrap_err().until, Some(until));
+        });
+    }
+
+    #[test]
+    fn an_ended_request_leaves_its_host_alone_for_the_interval() {
+        with_context(|context, gate, clock| {
+            context.slow_down(&limit_key("a.org"), Duration::from_secs(7));
+            let permit = context.admit(&host("a.org")).unwrap();
+            clock.advance(Duration::from_secs(60));
+            context.end(permit);
+            let wait = gate.try_admit(&host("a.org"), clock.mono()).unwrap_err();
+            assert_eq!(wait.until, Some(clock.mono().plus(Duration::from_secs(7))));
+        });
     }
 }
 

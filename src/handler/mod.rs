@@ -17,9 +17,12 @@ use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
 pub use exec::Exec;
+#[cfg(fuzzing)]
+pub use fetch::fuzzing;
 pub use fetch::{
-    ClientError, FetchHandler, FetchSettings, FetchSetupError, ProxySettings,
-    first_key as fetch_first_key,
+    ApiKey, ClientError, Consultation, FetchHandler, FetchPlan, FetchSettings, FetchSetupError,
+    Finder, Kind as ContentKind, Named, Off, OffReason, Order as ResolverOrder, PlanError,
+    ProxySettings, ResolverSettings, resolver_names,
 };
 pub use noop::Noop;
 

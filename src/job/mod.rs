@@ -11,6 +11,8 @@
 mod identifier;
 mod key;
 mod lease;
+mod note;
+mod observation;
 mod outcome;
 mod priority;
 mod retry;
@@ -22,9 +24,11 @@ pub use identifier::{Identifier, IdentifierError, Scheme};
 pub(crate) use identifier::{excerpt, host_of};
 pub use key::{Key, KeyError, LimitKey, normalise_host, normalise_resolver};
 pub use lease::{Epoch, JobRow, Lane, LaneId, LeaseToken, Leased, Suspicion};
+pub use note::Note;
+pub use observation::Observation;
 pub use outcome::{
-    Change, DoneReason, ErrorReason, FinalState, MAX_CHECKPOINT_BYTES, Note, Outcome, Reason,
-    RetryTerms, SkipReason,
+    Change, DoneReason, ErrorReason, FinalState, MAX_CHECKPOINT_BYTES, Outcome, Reason, RetryTerms,
+    SkipReason,
 };
 pub use priority::{Priority, PriorityError};
 pub use retry::{Jitter, Preset, RetryError, RetryPolicy, Strategy};

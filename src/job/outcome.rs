@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Key, RetryPolicy, State, WallMs};
+use super::{Key, Note, Observation, RetryPolicy, State, WallMs};
 
 /// The largest checkpoint, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
@@ -164,30 +164,6 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What a person and a program may read about an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Note {
-    /// One sentence; empty when there is nothing to say.
-    pub message: String,
-    /// A JSON object with the particulars (path, sha256, exit status, …), as text.
-    pub detail: Option<String>,
-}
-
-impl Note {
-    /// A note of one sentence.
-    #[must_use]
-    pub fn new(message: impl Into<String>) -> Note {
-        Note { message: message.into(), detail: None }
-    }
-
-    /// The same note with particulars.
-    #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Note {
-        self.detail = Some(detail.into());
-        self
     }
 }
 
@@ -388,6 +364,16 @@ impl Change {
             Change::Again { .. } => super::Event::Retry,
             Change::Defer { .. } => super::Event::Defer,
             Change::HandBack => super::Event::HandBack,
+        }
+    }
+
+    /// What the resolvers of the attempt yielded. A change that counts no attempt tells of none: its handler keeps
+    /// that in the checkpoint until the attempt ends.
+    #[must_use]
+    pub fn observed(&self) -> &[Observation] {
+        match self {
+            Change::Finish { note, .. } | Change::Again { note, .. } => &note.observed,
+            Change::Defer { .. } | Change::HandBack => &[],
         }
     }
 }

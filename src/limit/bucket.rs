@@ -81,6 +81,13 @@ impl TokenBucket {
         std::mem::take(&mut state.refused)
     }
 
+    /// Empties it: from `now` on, the next token takes its full time.
+    pub(super) fn restart(&self, now: Mono) {
+        let mut state = self.state.lock();
+        state.grow(now);
+        state.level = 0;
+    }
+
     /// Changes the rate. Whole tokens stay, up to the new burst. Returns whether somebody was refused since a token
     /// was last there, whose time has changed and is to be told.
     #[must_use]

@@ -64,11 +64,12 @@ impl<V> ByKey<V> {
         }
     }
 
-    pub(super) fn insert(&mut self, part: Part<'_>, value: V) {
+    /// Returns what was there before.
+    pub(super) fn insert(&mut self, part: Part<'_>, value: V) -> Option<V> {
         match part {
             Part::Resolver(name) => self.resolvers.insert(name.into(), value),
             Part::Host(name) => self.hosts.insert(name.into(), value),
-        };
+        }
     }
 
     pub(super) fn remove(&mut self, part: Part<'_>) -> Option<V> {
@@ -76,6 +77,15 @@ impl<V> ByKey<V> {
             Part::Resolver(name) => self.resolvers.remove(name),
             Part::Host(name) => self.hosts.remove(name),
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.resolvers.len() + self.hosts.len()
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+        self.resolvers.retain(|_, value| keep(value));
+        self.hosts.retain(|_, value| keep(value));
     }
 
     /// Every entry, in no order.

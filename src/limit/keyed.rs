@@ -115,11 +115,17 @@ impl KeyedLimiter {
     /// Limits `key` to `limit` permits (0: none at all); `None`: to the default of its kind. Permits that are out stay
     /// out. Returns whether the hook was called.
     pub fn set(&self, key: &LimitKey, limit: Option<u32>) -> bool {
-        let tell = self.shared.table.lock().set(key.into(), limit);
+        let tell = self.set_untold(key, limit);
         if tell {
             self.tell(key);
         }
         tell
+    }
+
+    /// The same, but leaves it to the caller to call the hook. Returns whether it is to be.
+    #[must_use]
+    pub(super) fn set_untold(&self, key: &LimitKey, limit: Option<u32>) -> bool {
+        self.shared.table.lock().set(key.into(), limit)
     }
 
     /// How many permits there are for `key` now; `None`: unlimited.
@@ -189,6 +195,13 @@ impl Slots {
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// The limits on each part, as they are now.
+    pub(super) fn limits(&self) -> PerPart<Option<u32>> {
+        let Some(shared) = &self.shared else { return [None; 2] };
+        let table = shared.table.lock();
+        parts(&self.key).map(|part| table.standing(part?).0)
     }
 
     /// Has the hook called for these parts too when the slots return: something else that they wait for did.

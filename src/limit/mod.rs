@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Gate::try_admit(key, now)
+//!     0. Holds          a server said to slow down    nobody asks it before its time
 //!     1. KeyedLimiter   resolver slot, host slot      both or neither, under one lock
 //!     2. TokenBucket    resolver token, host token    a refusal gives back what was taken before it
 //!     -> Permit         dropped: the slots return; refunded: the tokens too
@@ -18,13 +19,16 @@
 mod bucket;
 mod by_key;
 mod gate;
+mod hold;
 mod keyed;
 mod rate;
 mod sync;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::TokenBucket;
 pub use gate::{Gate, KeyLimits, KeyStatus, Limits, Permit, Wait, WaitReason};
+pub use hold::{GivenUp, Told};
 pub use keyed::{Full, InUse, KeyedLimiter, Slots};
 pub use rate::{Rate, RateError};

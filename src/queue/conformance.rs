@@ -16,6 +16,7 @@ mod scene;
 mod settle;
 mod upkeep;
 mod views;
+mod yields;
 
 use super::store::{Owner, Store};
 
@@ -27,6 +28,7 @@ pub use owners::*;
 pub use settle::*;
 pub use upkeep::*;
 pub use views::*;
+pub use yields::*;
 
 /// One store, empty at first, and the processes that use it.
 pub trait Subject {
@@ -121,6 +123,7 @@ macro_rules! for_each_store_check {
             an_unknown_id_has_no_story,
             the_story_tells_every_attempt_worth_telling,
             the_story_keeps_the_last_attempts,
+            stories_are_told_as_each_job_tells_its_own,
             remaining_tells_what_is_left,
 
             retry_failed_puts_back_errors_with_a_fresh_allowance,
@@ -132,6 +135,12 @@ macro_rules! for_each_store_check {
             prune_keeps_ids_out_unless_told_to_forget,
             prune_takes_the_lowest_rows_up_to_its_limit,
             a_pruned_jobs_token_fits_no_later_job,
+
+            what_accepted_attempts_observed_is_counted_once,
+            a_stale_settlement_yields_nothing,
+            a_turn_that_fails_yields_nothing,
+            prefixes_beyond_the_bound_are_counted_together,
+            full_counts_stay_full,
 
             the_bell_rings_for_work_from_elsewhere,
         }

@@ -11,6 +11,7 @@ mod model;
 mod owners;
 mod upkeep;
 mod views;
+mod yields;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -25,7 +26,8 @@ use super::store::{
     StoreError, Turn, TurnReport,
 };
 use crate::job::{
-    ArtifactId, Change, JobRow, JobSpec, Kind, MAX_CHECKPOINT_BYTES, Mono, State, WallMs,
+    ArtifactId, Change, JobRow, JobSpec, Kind, MAX_CHECKPOINT_BYTES, Mono, Observation, State,
+    WallMs,
 };
 use bells::Bells;
 use model::Model;
@@ -164,6 +166,10 @@ impl Store for MemoryStore {
         Ok(self.shared.model.lock().counts_by(by))
     }
 
+    fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
+        Ok(self.shared.model.lock().yields.all())
+    }
+
     fn list(
         &mut self,
         filter: &Filter,
@@ -175,6 +181,10 @@ impl Store for MemoryStore {
 
     fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
         Ok(self.shared.model.lock().show(id))
+    }
+
+    fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError> {
+        Ok(self.shared.model.lock().stories(rows))
     }
 
     fn retry_failed(

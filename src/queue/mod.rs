@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, System};
-use crate::job::{ArtifactId, JobRow, JobSpec, Reason, State, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, Observation, Reason, State, WallMs};
 
 use memory::MemoryStore;
 use sqlite::{OpenOptions, SqliteStore};
@@ -120,10 +120,24 @@ impl WorkQueue {
         self.store.counts_by(by)
     }
 
+    /// What every resolver has yielded so far, by DOI prefix; see [`Store::yields`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
+        self.store.yields()
+    }
+
     /// The jobs that match, oldest row first. Read page by page: what changes meanwhile is seen as it is when
     /// its page is read. Ends after the first error.
     pub fn jobs(&mut self, filter: Filter) -> Jobs<'_> {
         Jobs { store: &mut *self.store, filter, page: VecDeque::new(), after: None, over: false }
+    }
+
+    /// The jobs that match, as [`WorkQueue::jobs`] has them, each with the story of its attempts, oldest first. A
+    /// story is as it is when it is read, shortly after its job.
+    pub fn stories(&mut self, filter: Filter) -> Stories<'_> {
+        Stories { jobs: self.jobs(filter), told: VecDeque::new() }
     }
 
     /// One job and the story of its attempts, oldest first; `None` when the id is unknown.
@@ -245,25 +259,65 @@ pub struct Jobs<'a> {
     over: bool,
 }
 
+impl Jobs<'_> {
+    /// Sees to it that there is a job on the page, if one is left.
+    fn fill(&mut self) -> Result<(), StoreError> {
+        // A page may be empty and still not the last: a store reads a bounded number of rows, not of matches.
+        while self.page.is_empty() && !self.over {
+            let page = self.store.list(&self.filter, self.after, PAGE_JOBS);
+            self.over = page.as_ref().map_or(true, |page| page.next.is_none());
+            let page = page?;
+            self.page = page.jobs.into();
+            self.after = page.next;
+        }
+        Ok(())
+    }
+}
+
 impl Iterator for Jobs<'_> {
     type Item = Result<JobView, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // A page may be empty and still not the last: a store reads a bounded number of rows, not of matches.
-        while self.page.is_empty() && !self.over {
-            match self.store.list(&self.filter, self.after, PAGE_JOBS) {
-                Ok(page) => {
-                    self.page = page.jobs.into();
-                    self.after = page.next;
-                    self.over = page.next.is_none();
-                }
-                Err(error) => {
-                    self.over = true;
-                    return Some(Err(error));
-                }
-            }
+        match self.fill() {
+            Ok(()) => self.page.pop_front().map(Ok),
+            Err(error) => Some(Err(error)),
         }
-        self.page.pop_front().map(Ok)
+    }
+}
+
+/// Jobs with their stories, page by page; see [`WorkQueue::stories`].
+pub struct Stories<'a> {
+    jobs: Jobs<'a>,
+    /// Those of the jobs on the page.
+    told: VecDeque<Vec<AttemptView>>,
+}
+
+impl Stories<'_> {
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if !self.jobs.page.is_empty() {
+            return Ok(());
+        }
+        self.jobs.fill()?;
+        let rows: Vec<JobRow> = self.jobs.page.iter().map(|job| job.row).collect();
+        let told = self.jobs.store.stories(&rows);
+        if told.is_err() {
+            self.jobs.page.clear();
+            self.jobs.over = true;
+        }
+        self.told = told?.into();
+        Ok(())
+    }
+}
+
+impl Iterator for Stories<'_> {
+    type Item = Result<(JobView, Vec<AttemptView>), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.fill() {
+            return Some(Err(error));
+        }
+        let job = self.jobs.page.pop_front()?;
+        Some(Ok((job, self.told.pop_front().unwrap_or_default())))
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::job::{
     ArtifactId, Change, Epoch, JobRow, JobSpec, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono,
-    Priority, Reason, RetryPolicy, State, WallMs,
+    Observation, Priority, Reason, RetryPolicy, State, WallMs,
 };
 
 /// A lane in which at least one job of that priority was ready when the store looked.
@@ -320,6 +320,10 @@ pub struct JobView {
 /// A job's story is that of so many attempts, the youngest; older ones are dropped as new ones come.
 pub const MAX_ATTEMPTS_TOLD: usize = 50;
 
+/// A store tells so many pairs of resolver and DOI prefix apart in what it has learned. What comes under others
+/// beyond them is counted under [`Observation::NO_PREFIX`], of which each resolver has one beside them.
+pub const MAX_YIELDS: usize = 100_000;
+
 /// One attempt that did not simply end done: the story `show` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptView {
@@ -490,7 +494,8 @@ pub trait Store: Send {
 
     /// One turn of a dispatcher. See [`Turn`].
     ///
-    /// A checkpoint is removed when its job ends done or skipped and kept when it ends in error.
+    /// A checkpoint is removed when its job ends done or skipped and kept when it ends in error. What an accepted
+    /// settlement observed ([`Change::observed`]) is added to [`Store::yields`]; that of a stale one to nothing.
     ///
     /// # Errors
     /// [`StoreError`], [`StoreError::CheckpointTooLarge`] among them whatever the token; nothing was settled and nothing leased, and the same turn may be tried again.
@@ -526,6 +531,13 @@ pub trait Store: Send {
     /// [`StoreError`].
     fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError>;
 
+    /// What every resolver has yielded so far, added up over all attempts whose end was accepted, by resolver and then
+    /// DOI prefix. It outlives the jobs. At most [`MAX_YIELDS`] rows have a prefix.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn yields(&mut self) -> Result<Vec<Observation>, StoreError>;
+
     /// Jobs that match `filter` after row `after`, by row, at most `limit`.
     ///
     /// # Errors
@@ -542,6 +554,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError>;
+
+    /// The stories of these jobs, as [`Store::show`] tells them: one each, in order; empty for a row that is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError>;
 
     /// Puts back up to `limit` finished jobs that match, lowest row first, with a fresh allowance of attempts and no
     /// losses; checkpoints are kept, the total of attempts too. They are ready at once, in the lane they were in

@@ -82,9 +82,13 @@ fn tell(busy: &Busy, now: Mono) -> String {
     }
     let until = busy.until.map(|until| rough(until.since(now)));
     match (&busy.waiting, until) {
+        (Some(WaitReason::Held), Some(until)) => {
+            text.push_str(&format!(", told to wait {until}"));
+        }
         (Some(_), Some(until)) => text.push_str(&format!(", next in {until}")),
         (Some(WaitReason::Full { .. }), None) => text.push_str(", full"),
         (Some(WaitReason::Rate), None) => text.push_str(", rate limited"),
+        (Some(WaitReason::Held), None) => text.push_str(", told to wait"),
         (None, _) => {}
     }
     text
@@ -180,6 +184,10 @@ mod tests {
         check(
             Busy { waiting: Some(WaitReason::Rate), ..arxiv() },
             "arxiv.org 1/1 running, 311 held, rate limited",
+        );
+        check(
+            Busy { waiting: Some(WaitReason::Held), until, ..arxiv() },
+            "arxiv.org 1/1 running, 311 held, told to wait 2.1 s",
         );
         let over = Some(Mono::from_ms(10));
         check(

@@ -29,6 +29,12 @@ impl Place {
     }
 
     fn finish_all(&self, state: FinalState, reason: Reason, detail: &str) {
+        let detail = Some(detail.to_owned()).filter(|detail| !detail.is_empty());
+        self.end_all(state, reason, &Note { detail, ..Note::new("as the test wants it") });
+    }
+
+    /// The same, with all that a note may hold.
+    fn end_all(&self, state: FinalState, reason: Reason, note: &Note) {
         let mut queue = self.queue();
         let now = queue.clock().wall();
         let store = queue.store_mut();
@@ -47,16 +53,11 @@ impl Place {
         let max_payload_bytes = usize::MAX;
         let leases = Turn { owner: &owner, now, settle: &[], lease: &lease, max_payload_bytes };
         let leased = store.turn(&leases).unwrap().leased;
-        let detail = Some(detail.to_owned()).filter(|detail| !detail.is_empty());
         let settle: Vec<Settlement> = leased
             .iter()
             .map(|job| Settlement {
                 token: job.token,
-                change: Change::Finish {
-                    state,
-                    reason,
-                    note: Note { message: "as the test wants it".into(), detail: detail.clone() },
-                },
+                change: Change::Finish { state, reason, note: note.clone() },
                 started_at: now,
                 elapsed_ms: 1_234,
             })

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use orch::job::{DoneReason, ErrorReason, FinalState, Reason, SkipReason};
+use orch::job::{DoneReason, ErrorReason, FinalState, Note, Observation, Reason, SkipReason};
 
 use super::{Place, Ran, noops};
 
@@ -55,6 +55,42 @@ fn stats_are_a_table_and_json() {
     assert_eq!((&json["queued"], &json["total"]), (&3.into(), &3.into()));
     assert_eq!(json["by"]["host"]["a.example"]["queued"], 1);
     assert_eq!(json["by"]["kind"]["noop"]["total"], 2);
+}
+
+#[test]
+fn stats_by_resolver_tell_what_each_has_yielded() {
+    let place = Place::new();
+    place.ok("queue enqueue a --kind noop --resolver doaj");
+    let one = |resolver, doi| Observation {
+        asked: 2,
+        found: 1,
+        elapsed_ms: 25,
+        ..Observation::of(resolver, Some(doi))
+    };
+    let observed = vec![one("doaj", "10.1/a"), one("doaj", "10.2/b"), one("arxiv", "10.1/a")];
+    let note = Note::default().with_observed(observed);
+    place.end_all(FinalState::Done, Reason::Done(DoneReason::Ok), &note);
+    place.ok("queue enqueue b --kind noop --resolver zenodo");
+
+    let table = place.ok("queue stats --by resolver").out;
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    let header = "resolver queued in_progress done skipped error total asked found fetched busy broken mean_ms";
+    let at = rows.iter().position(|row| row.join(" ") == header);
+    let at = at.unwrap_or_else(|| panic!("{table}")) + 1;
+    assert_eq!(rows[at].join(" "), "doaj 0 0 1 0 0 1 4 2 0 0 0 13");
+    assert_eq!(rows[at + 1].join(" "), "zenodo 1 0 0 0 0 1 0 0 0 0 0");
+    assert_eq!(rows[at + 2].join(" "), "arxiv 0 0 0 0 0 0 2 1 0 0 0 13");
+
+    let json = place.ok("queue stats --format json --by resolver --by kind").json();
+    let keys = |of: &serde_json::Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let doaj = &json["by"]["resolver"]["doaj"];
+    assert_eq!(keys(doaj).join(" "), header.trim_start_matches("resolver "));
+    assert_eq!(
+        (&doaj["total"], &doaj["asked"], &doaj["mean_ms"]),
+        (&1.into(), &4.into(), &13.into())
+    );
+    assert_eq!(json["by"]["resolver"]["zenodo"]["mean_ms"], serde_json::Value::Null);
+    assert_eq!(keys(&json["by"]["kind"]["noop"]).len(), 6, "only resolvers yield");
 }
 
 #[test]
@@ -158,6 +194,68 @@ fn export_lifts_what_the_handler_recorded() {
         std::fs::read_dir(place.folder()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".export-")), "{left:?}");
     place.run("queue export --output none/out.csv").code(1).says(&["none/out.csv", "hint: "]);
+}
+
+#[test]
+fn export_has_every_field_of_the_manifest_and_the_flags_of_a_file() {
+    let place = Place::new();
+    place.ok("queue enqueue a --kind noop");
+    let names = "path sha256 bytes media_type url final_url resolver licence version etag last_modified fetched_at";
+    let mut detail: serde_json::Map<String, serde_json::Value> =
+        names.split(' ').map(|name| (name.to_owned(), format!("its {name}").into())).collect();
+    detail.insert("flags".to_owned(), serde_json::json!(["encrypted", "javascript"]));
+    let text = serde_json::Value::from(detail.clone()).to_string();
+    place.finish_all(FinalState::Done, Reason::Done(DoneReason::Ok), &text);
+    let line: serde_json::Value = serde_json::from_str(&place.ok("queue export").out).unwrap();
+    for (name, value) in &detail {
+        assert_eq!(line[name], *value, "{name}");
+    }
+    assert_eq!(line["attempts"], 1);
+    let csv = place.ok("queue export --format csv").out;
+    assert!(csv.contains("encrypted javascript"), "{csv}");
+}
+
+#[test]
+fn export_of_attempts_has_a_line_for_each_attempt() {
+    let place = Place::new();
+    place.write("in.jsonl", noops(2));
+    place.ok("queue import in.jsonl");
+    place.fail_all(ErrorReason::Timeout);
+    place.ok("queue retry-failed --limit 1");
+    place.finish_all(FinalState::Done, Reason::Done(DoneReason::Ok), r#"{"resolver":"arxiv"}"#);
+    place.ok("queue enqueue once --kind noop --host h.example");
+    place.finish_all(FinalState::Done, Reason::Done(DoneReason::Ok), "");
+    place.ok("queue enqueue never --kind noop");
+
+    let out = place.ok("queue export --attempts").out;
+    let lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let words = ["artifact_id", "attempt", "outcome", "reason", "host", "resolver"];
+            words.map(|name| line[name].to_string().replace('"', "")).join(" ")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "n0 1 error timeout null null",
+            "n0 2 done ok null arxiv",
+            "n1 1 error timeout null null",
+            "once 1 done ok h.example null",
+        ]
+    );
+    assert_eq!((&lines[3]["elapsed_ms"], &lines[3]["kind"]), (&1_234.into(), &"noop".into()));
+
+    place.ok("queue export --attempts --state error --format csv --output attempts.csv");
+    let text = place.read("attempts.csv");
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let header = csv.headers().unwrap().iter().collect::<Vec<_>>().join(",");
+    let columns = "artifact_id,kind,attempt,epoch,outcome,reason,message,started_at,elapsed_ms,host,resolver,url";
+    assert_eq!(header, columns);
+    let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    assert_eq!((rows.len(), &rows[0][0], &rows[0][6]), (1, "n1", "as the test wants it"));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use orch::job::{
     ArtifactId, Change, Epoch, ErrorReason, FinalState, JobRow, JobSpec, Key, Kind, Lane, LaneId,
-    LeaseToken, Leased, MAX_CHECKPOINT_BYTES, Mono, Note, Priority, Reason, SkipReason, State,
-    WallMs,
+    LeaseToken, Leased, MAX_CHECKPOINT_BYTES, Mono, Note, Observation, Priority, Reason,
+    SkipReason, State, WallMs,
 };
 use orch::queue::conformance::Subject;
 use orch::queue::store::{
@@ -189,13 +189,21 @@ impl World {
 
     fn change(&self, end: &End) -> Change {
         let checkpoint = |bytes: &Option<usize>| bytes.map(|n| TEXTS[n].as_bytes().to_vec());
-        let note = Note::new("a sentence").with_detail("{\"why\":0}");
+        // As attempts go on, of the one or the other resolver, or of none.
+        let observed =
+            ["arxiv", "doaj"].into_iter().take(self.leases.len() % 3).map(|resolver| Observation {
+                asked: 1,
+                elapsed_ms: self.leases.len() as u64,
+                ..Observation::of(resolver, Some(["10.1/a", "10.2/b"][self.leases.len() % 2]))
+            });
+        let note =
+            Note::new("a sentence").with_detail("{\"why\":0}").with_observed(observed.collect());
         match end {
             End::Done { detail } => {
                 let epoch = self.leases.len();
                 let detail = detail.then(|| format!("{{\"etag\":{epoch}}}"));
                 let reason = Reason::from_name("ok").unwrap();
-                let note = Note { message: String::new(), detail };
+                let note = Note { message: String::new(), detail, ..note };
                 Change::Finish { state: FinalState::Done, reason, note }
             }
             End::Skipped { reason } => {
@@ -401,6 +409,7 @@ impl World {
         for by in [Dimension::Host, Dimension::Resolver, Dimension::Kind, Dimension::Reason] {
             said.extend(say((by, self.reader.counts_by(by).unwrap())));
         }
+        said.extend(self.reader.yields().unwrap().into_iter().map(|row| format!("{row:?}")));
         said.extend(names(&self.see_lanes()));
         let [noop, exec] = kinds();
         for process in self.processes.iter_mut().flatten() {

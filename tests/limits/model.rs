@@ -7,11 +7,16 @@ mod bucket;
 mod by_key;
 #[path = "../../src/limit/gate.rs"]
 mod gate;
+#[path = "../../src/limit/hold.rs"]
+mod hold;
 #[path = "../../src/limit/keyed.rs"]
 mod keyed;
+#[path = "../../src/limit/terms.rs"]
+mod terms;
 
 use super::sync;
 pub(super) use bucket::TokenBucket;
 pub(super) use gate::{Gate, KeyLimits, Limits, Permit, WaitReason};
+pub(super) use hold::Told;
 pub(super) use keyed::KeyedLimiter;
 pub(super) use orch::limit::Rate;

@@ -13,7 +13,9 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 
-use super::model::{Gate, KeyLimits, KeyedLimiter, Limits, Permit, Rate, TokenBucket, WaitReason};
+use super::model::{
+    Gate, KeyLimits, KeyedLimiter, Limits, Permit, Rate, TokenBucket, Told, WaitReason,
+};
 use super::sync::locks;
 
 const NOW: Mono = Mono::from_ms(1_000);
@@ -108,7 +110,7 @@ impl World {
             (limit_host("a"), 1),
             (limit_host("b"), 1),
         ]);
-        let gate = Gate::new(Limits { max_per_host: Some(1), by_key: HashMap::new() });
+        let gate = Gate::new(Limits { max_per_host: Some(1), ..Limits::default() });
         for (name, max) in [("r", 2), ("s", 1)] {
             gate.set(limit_resolver(name), KeyLimits { max_concurrent: Some(max), rate });
         }
@@ -290,6 +292,88 @@ fn a_rate_changed_while_in_use_wakes_who_waits_for_it() {
     });
 }
 
+/// Waiters let time pass to what they were told, others hold the key and have it answered meanwhile: whoever is refused
+/// for a hold is told a time that is still to come, and gets in; nobody gets in before the end of a hold that was given
+/// before they asked.
+#[test]
+fn a_hold_keeps_everybody_out_until_its_end_and_then_nobody() {
+    explore(|| {
+        let (clock, held_until) = (AtomicU64::new(1_000), AtomicU64::new(0));
+        let world = Arc::new((World::new(None), clock, held_until));
+        let inside = Arc::clone(&world);
+        in_parallel(4, move |number| {
+            let (world, clock, held_until) = &*inside;
+            let now = || Mono::from_ms(clock.load(Ordering::Relaxed));
+            if number == 0 {
+                for after_ms in [300, 0] {
+                    let after = Some(Duration::from_millis(after_ms));
+                    let told = Told { asked_at: now(), now: now(), after };
+                    let until = world.gate.hold(&limit_host("a"), told);
+                    let until_ms = u64::try_from(until.0.as_millis()).unwrap();
+                    held_until.fetch_max(until_ms, Ordering::Relaxed);
+                    world.gate.answered(&limit_host("a"));
+                }
+                return;
+            }
+            let key = if number == 1 { key("r", "a") } else { key("", "a") };
+            let permit = loop {
+                let heard = world.bells[&limit_host("a")].rings();
+                let (asked, held) = (now(), Mono::from_ms(held_until.load(Ordering::Relaxed)));
+                match world.gate.try_admit(&key, asked) {
+                    Ok(permit) => {
+                        // Others may have let time pass since it was asked for.
+                        assert!(now() >= held, "admitted at {asked:?}, held until {held:?}");
+                        break permit;
+                    }
+                    Err(wait) if wait.reason == WaitReason::Held => {
+                        let until = wait.until.unwrap();
+                        assert!(until > asked, "{wait:?} at {asked:?}");
+                        let until_ms = u64::try_from(until.0.as_millis()).unwrap();
+                        clock.fetch_max(until_ms, Ordering::Relaxed);
+                    }
+                    Err(wait) => world.bells[&wait.on].wait_past(heard),
+                }
+            };
+            world.run_under(&permit);
+            permit.end(now());
+        });
+        assert!(world.0.gate.try_admit(&key("r", "a"), Mono::from_ms(60_000)).is_ok());
+    });
+}
+
+#[test]
+fn a_crawl_delay_that_comes_while_in_use_holds_for_all_who_ask_after() {
+    explore(|| {
+        let mut world = World::new(None);
+        world.most.insert(limit_host("a"), 2);
+        world.gate.set(limit_host("a"), at_once(2));
+        let slowed = AtomicBool::new(false);
+        let world = Arc::new((world, slowed));
+        let inside = Arc::clone(&world);
+        in_parallel(3, move |number| {
+            let (world, slowed) = &*inside;
+            if number == 0 {
+                let permit = world.admit(&key("", "a"));
+                world.gate.slow_down(&limit_host("a"), Duration::from_hours(1));
+                slowed.store(true, Ordering::Relaxed);
+                permit.end(NOW);
+                return;
+            }
+            for _ in 0..2 {
+                let alone = slowed.load(Ordering::Relaxed);
+                if let Ok(permit) = world.gate.try_admit(&key("", "a"), NOW) {
+                    let out = world.out[&limit_host("a")].load(Ordering::Relaxed);
+                    assert!(!alone || out == 0, "admitted beside {out} others");
+                    world.run_under(&permit);
+                }
+            }
+        });
+        let (hour_on, key) = (NOW.plus(Duration::from_hours(1)), key("", "a"));
+        assert_eq!(world.0.gate.try_admit(&key, NOW).unwrap_err().reason, WaitReason::Rate);
+        assert!(world.0.gate.try_admit(&key, hour_on).is_ok());
+    });
+}
+
 /// On one thread, so that every lock counted is its own.
 #[test]
 fn the_hook_is_called_with_no_lock_held() {
@@ -386,7 +470,9 @@ fn a_key_that_nothing_limits_takes_no_lock() {
             permit.refund();
             drop(gate.try_admit(&Key::default(), NOW).unwrap());
             assert_eq!(gate.free(&Key::default(), NOW), None);
-            assert_eq!(locks().taken, before);
+            gate.answered(&limit_host("a"));
+            assert_eq!(gate.given_up(&key("r", "a"), NOW), None);
+            assert_eq!(locks().taken, before, "nor is one taken to find that nothing is held");
             drop(gate.try_admit(&key("", "a"), NOW).unwrap());
             assert!(locks().taken > before);
         },

@@ -6,6 +6,8 @@ use std::sync::PoisonError;
 
 pub(super) use std::sync::Arc;
 
+pub(super) use shuttle::sync::atomic::{AtomicUsize, Ordering};
+
 std::thread_local! {
     /// Shuttle runs all threads of a scenario on one.
     static COUNTS: Cell<Locks> = const { Cell::new(Locks { taken: 0, held: 0 }) };

@@ -51,7 +51,8 @@ pub(super) fn run(out: Output, args: &DemoArgs) -> Result<Exit, CliError> {
     let list = directory.join("artifacts.jsonl");
     write_list(&list)?;
     let config = Config::load(&sources(&directory, &web))?;
-    let mut session = Session::new(out, clock, config, registry::for_intake()?);
+    let registry = registry::for_intake(&config.settings)?;
+    let mut session = Session::new(out, clock, config, registry);
     introduce(&mut session)?;
     let list = list.display().to_string();
     step(&mut session, "1. import the list", &["queue", "import", &list])?;

@@ -8,8 +8,10 @@ use clap::{Args, ValueHint};
 
 use crate::cli::args::TableFormat;
 use crate::cli::duration;
-use crate::config::{Flag, Settings};
-use crate::handler::{FetchSettings, ProxySettings};
+use crate::config::{Accept, Flag, Order, Settings};
+use crate::handler::{
+    ApiKey, ContentKind, FetchSettings, ProxySettings, ResolverOrder, ResolverSettings,
+};
 use crate::job::normalise_resolver;
 
 /// Run the queue
@@ -149,6 +151,37 @@ pub fn fetch_settings(settings: &Settings, environment: &[(OsString, OsString)])
         },
         ca_file: fetch.ca_file.clone(),
         connections_per_host: settings.orchestrator.max_workers,
+        accept: fetch.accept.iter().map(|kind| content_kind(*kind)).collect(),
+        min_bytes_per_second: fetch.min_bytes_per_second.map_or(0, |rate| u64::from(rate.get())),
+        throughput_window: usual.throughput_window,
+        resolvers: fetch.resolvers.iter().map(|name| resolver_settings(settings, name)).collect(),
+        order: match fetch.order {
+            Order::Fixed => ResolverOrder::Fixed,
+            Order::Learned => ResolverOrder::Learned,
+        },
+        learned: Vec::new(),
+        obey_robots: fetch.obey_robots,
+        dedup: fetch.dedup,
+        give_up: seconds(settings.breaker.give_up_seconds),
+    }
+}
+
+fn content_kind(accept: Accept) -> ContentKind {
+    match accept {
+        Accept::Pdf => ContentKind::Pdf,
+        Accept::Html => ContentKind::Html,
+        Accept::Xml => ContentKind::Xml,
+    }
+}
+
+fn resolver_settings(settings: &Settings, name: &str) -> ResolverSettings {
+    let own = settings.resolvers.get(name);
+    let key = own.and_then(|own| own.api_key.as_ref());
+    ResolverSettings {
+        name: name.into(),
+        enabled: own.and_then(|own| own.enabled),
+        base_url: own.and_then(|own| own.base_url.clone()),
+        api_key: key.map(|key| ApiKey::new(key.reveal())),
     }
 }
 

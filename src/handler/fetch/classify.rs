@@ -18,6 +18,21 @@ use crate::job::{ErrorReason, SkipReason, WallMs};
 pub(super) const PDF_HEAD_BYTES: usize = 1_024;
 const PDF_MARK: &[u8] = b"%PDF-";
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Pdf,
+    Html,
+    Xml,
+}
+impl Kind {
+    pub(super) fn extension(self) -> &'static str {
+        "pdf"
+    }
+    pub(super) fn media_type(self) -> &'static str {
+        "application/pdf"
+    }
+}
+
 /// What pages say that want to see a human.
 const CHALLENGE_WORDS: [&str; 9] = [
     "just a moment",

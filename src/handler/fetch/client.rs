@@ -113,29 +113,56 @@ impl Client {
         proxied.as_ref().filter(|_| !self.no_proxy.covers(url)).unwrap_or(&self.direct)
     }
 
-    /// Asks once, on behalf of the job of `context`. What is read of the body must be read while the
-    /// returned scope lives, so that a cancelled job stops reading.
-    ///
-    /// # Errors
-    /// What the client says; a status is none.
-    pub(super) fn get(
+    /// Asks once, on behalf of the job of `context`.
+    pub(super) fn ask(
         &self,
-        url: &Url,
+        request: &Request<'_>,
         context: &Context<'_>,
     ) -> Result<(Response<Body>, Scope), Error> {
-        let agent = self.agent(url);
+        let agent = self.agent(request.url);
         let mut asked_again = false;
         loop {
             let scope = Scope::enter(context.cancel(), context.mono());
-            match agent.get(url.as_str()).call() {
+            let called = match request.json {
+                Some(json) => {
+                    let mut call = agent
+                        .post(request.url.as_str())
+                        .header("Accept", request.accept)
+                        .content_type("application/json");
+                    for (name, value) in &request.headers {
+                        call = call.header(name, value);
+                    }
+                    call.send(json)
+                }
+                None => {
+                    let mut call = agent.get(request.url.as_str()).header("Accept", request.accept);
+                    for (name, value) in &request.headers {
+                        call = call.header(name, value);
+                    }
+                    call.call()
+                }
+            };
+            match called {
                 Ok(response) => return Ok((response, scope)),
-                // The server closed an idle connection at the very moment it was used again.
                 Err(error) if !asked_again && !scope.has_connected() && is_disconnect(&error) => {
-                    asked_again = true;
+                    asked_again = true
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+pub(super) struct Request<'a> {
+    pub(super) url: &'a Url,
+    pub(super) json: Option<&'a str>,
+    pub(super) accept: &'a str,
+    pub(super) headers: Vec<(ureq::http::HeaderName, String)>,
+}
+
+impl Request<'_> {
+    pub(super) fn get(url: &Url) -> Request<'_> {
+        Request { url, json: None, accept: ACCEPT, headers: Vec::new() }
     }
 }
 

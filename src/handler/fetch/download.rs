@@ -34,6 +34,8 @@ pub(super) struct Download {
     pub(super) inspected: Inspected,
     /// Where the PDF begins in it.
     pub(super) pdf_offset: usize,
+    pub(super) kind: classify::Kind,
+    pub(super) flags: Vec<&'static str>,
     /// The server's entity tag.
     pub(super) etag: Option<String>,
     /// The server's date of last change.
@@ -47,7 +49,37 @@ pub(super) enum Received {
     Whole(Box<Download>),
     /// Nothing at all, which happens to good servers on bad days.
     Empty,
+    Page {
+        html: Vec<u8>,
+        verdict: Verdict,
+        kept: Option<Box<Download>>,
+    },
+    Cut {
+        verdict: Verdict,
+        partial: Option<Partial>,
+    },
 }
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Partial {
+    url: super::verdict::UrlId,
+}
+impl Partial {
+    pub(super) fn is_of(&self, url: &url::Url) -> bool {
+        self.url == super::verdict::UrlId::of(url)
+    }
+}
+pub(super) struct Expected {
+    pub(super) md5: Option<Box<str>>,
+    pub(super) sha256: Option<Box<str>>,
+}
+pub(super) struct Offer<'a> {
+    pub(super) url: &'a url::Url,
+    pub(super) expected: &'a Expected,
+    pub(super) resumed: Option<&'a Partial>,
+}
+#[derive(Default)]
+pub(super) struct Resumable;
 
 /// What a body is received for.
 pub(super) struct Receiver<'a> {
@@ -59,9 +91,16 @@ pub(super) struct Receiver<'a> {
     pub(super) payload: &'a Payload,
     /// The most bytes it may have.
     pub(super) max_bytes: u64,
+    pub(super) accept: &'a [classify::Kind],
+    pub(super) resumable: &'a Resumable,
+    pub(super) min_bytes_per_second: u64,
+    pub(super) throughput_window: std::time::Duration,
 }
 
 impl Receiver<'_> {
+    pub(super) fn resume_headers(_: &Partial) -> Vec<(header::HeaderName, String)> {
+        Vec::new()
+    }
     /// Receives one body.
     ///
     /// # Errors
@@ -69,6 +108,7 @@ impl Receiver<'_> {
     pub(super) fn receive(
         &self,
         response: Response<Body>,
+        _offer: &Offer<'_>,
         context: &Context<'_>,
     ) -> Result<Received, Fault> {
         let (parts, body) = response.into_parts();
@@ -87,7 +127,11 @@ impl Receiver<'_> {
         let Some(pdf_offset) = classify::pdf_offset(&chunk[..head]) else {
             let announced = text_of(&parts.headers, header::CONTENT_TYPE);
             let page = read_page(&mut source, &chunk[..head]);
-            return Err(classify::not_a_pdf(&page, announced.as_deref()).into());
+            let verdict = classify::not_a_pdf(&page, announced.as_deref());
+            if page.windows(5).any(|w| w.eq_ignore_ascii_case(b"<html")) {
+                return Ok(Received::Page { html: page, verdict, kept: None });
+            }
+            return Err(verdict.into());
         };
         let (file, inspected) = self.write(&mut source, &mut chunk, head, context)?;
         self.verify(&inspected)?;
@@ -95,6 +139,8 @@ impl Receiver<'_> {
             file,
             inspected,
             pdf_offset,
+            kind: classify::Kind::Pdf,
+            flags: Vec::new(),
             etag: text_of(&parts.headers, header::ETAG),
             last_modified: text_of(&parts.headers, header::LAST_MODIFIED),
         })))
@@ -238,7 +284,7 @@ fn is_end(error: &io::Error) -> bool {
 }
 
 /// Asked for `identity`, some servers compress all the same.
-fn is_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
     let encoding = text_of(headers, header::CONTENT_ENCODING).unwrap_or_default();
     matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip")
 }
@@ -257,6 +303,9 @@ fn read_page(source: &mut Source, head: &[u8]) -> Vec<u8> {
 }
 
 /// Reads what is left of a body nobody wants, up to 64 KiB, so that its connection can be used again.
+pub(super) fn drain_up_to(body: Body, _most: usize) -> Vec<u8> {
+    drain(body)
+}
 pub(super) fn drain(body: Body) -> Vec<u8> {
     let wire = Wire { body: body.into_reader(), bytes: 0 };
     read_page(&mut Source::Plain(wire), &[])

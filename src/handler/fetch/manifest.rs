@@ -25,6 +25,14 @@ pub(super) struct Manifest {
     /// Where in the file the PDF begins, when that is not its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pdf_offset: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) flags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evidence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_type: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) asked: Vec<super::story::Asked>,
     /// The URL that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,

@@ -15,19 +15,30 @@
 mod address;
 mod classify;
 mod client;
+mod conclude;
+mod consult;
 mod dns;
 mod download;
+mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inspect;
+mod jar;
+mod learned;
 mod manifest;
 mod name;
 mod out;
+mod page;
 mod payload;
 mod place;
 mod progress;
 mod proxy;
 mod resolve;
 mod retry_after;
+mod robots;
 mod scope;
+mod service;
+mod story;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -38,23 +49,42 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::http::{HeaderName, header};
+use url::Url;
+
 use client::Client;
-use download::Receiver;
+use download::{Receiver, Resumable};
 use inspect::Existing;
+use learned::Learned;
 use manifest::Manifest;
 use name::FileName;
 use out::OutDir;
-use payload::Payload;
+use payload::{Payload, Wanted};
 use place::{Publisher, Ready};
 use progress::Progress;
-use verdict::disk_trouble;
-use walk::{Found, Walk};
+use resolve::{Active, Plan, Work};
+use robots::Robots;
+use verdict::{Fault, disk_trouble};
+use walk::{Found, Revalidated, Walk};
 
 use super::{Context, Handler, Ran};
-use crate::job::{DoneReason, ErrorReason, JobSpec, Key, Note, Outcome, SkipReason};
+use crate::job::{DoneReason, ErrorReason, JobSpec, Key, Leased, Note, Observation, Outcome};
 
+pub use classify::Kind;
 pub use client::ClientError;
+pub use consult::{Consultation, Finder, Named};
 pub use proxy::ProxySettings;
+pub use resolve::{ApiKey, Off, OffReason, PlanError, ResolverSettings, names as resolver_names};
+
+/// In which order resolvers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// As they are listed.
+    #[default]
+    Fixed,
+    /// The most promising first, by what was learned.
+    Learned,
+}
 
 /// How to fetch.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +111,24 @@ pub struct FetchSettings {
     pub ca_file: Option<PathBuf>,
     /// Idle connections kept for one host: as many as there are workers.
     pub connections_per_host: usize,
+    /// What counts as the artifact.
+    pub accept: Vec<Kind>,
+    /// Slower answers are given up; 0: none is.
+    pub min_bytes_per_second: u64,
+    /// Over which time slowness is measured.
+    pub throughput_window: Duration,
+    /// Whom to ask for open copies, in this order.
+    pub resolvers: Vec<ResolverSettings>,
+    /// Whether that order is kept.
+    pub order: Order,
+    /// What was learned of resolvers before.
+    pub learned: Vec<Observation>,
+    /// Whether robots.txt is asked before files and pages.
+    pub obey_robots: bool,
+    /// Whether equal bytes are stored once.
+    pub dedup: bool,
+    /// A host or resolver that is held for longer than this is passed over.
+    pub give_up: Duration,
 }
 
 impl Default for FetchSettings {
@@ -97,6 +145,15 @@ impl Default for FetchSettings {
             proxy: ProxySettings::default(),
             ca_file: None,
             connections_per_host: 8,
+            accept: vec![Kind::Pdf],
+            min_bytes_per_second: 1_024,
+            throughput_window: Duration::from_secs(30),
+            resolvers: vec![ResolverSettings::named(resolve::LINE)],
+            order: Order::Fixed,
+            learned: Vec::new(),
+            obey_robots: true,
+            dedup: false,
+            give_up: Duration::from_secs(900),
         }
     }
 }
@@ -107,6 +164,9 @@ pub enum FetchSetupError {
     /// A setting of the client cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A setting of a resolver cannot be used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The output directory cannot be made or opened.
     #[error("fetch.out: {path}: {source}")]
     Out {
@@ -117,12 +177,74 @@ pub enum FetchSetupError {
     },
 }
 
-/// Fetches. Owns the publisher thread: dropping it waits until all it was given is on disk and told.
-pub struct FetchHandler {
+/// Whom to ask, without any means to: what places jobs in line.
+pub struct FetchPlan(Plan);
+
+impl FetchPlan {
+    /// The plan of these settings.
+    ///
+    /// # Errors
+    /// [`PlanError`] when a resolver's name or address cannot be used.
+    pub fn new(settings: &FetchSettings) -> Result<FetchPlan, PlanError> {
+        Plan::new(&settings.resolvers, settings.contact_email.as_deref()).map(FetchPlan)
+    }
+
+    /// The key a fetch job is first run under: what it came with, and what of that is open, what will be asked first.
+    #[must_use]
+    pub fn first_key(&self, spec: &JobSpec) -> Key {
+        first_key(&self.0, spec)
+    }
+
+    /// The resolvers that are not asked, and why.
+    #[must_use]
+    pub fn off(&self) -> &[Off] {
+        self.0.off()
+    }
+}
+
+/// What asking takes: a client, whom to ask, and what was learned of them.
+struct Net {
     settings: FetchSettings,
     client: Client,
+    plan: Plan,
+    robots: Robots,
+    learned: Learned,
+}
+
+impl Net {
+    fn new(settings: FetchSettings, ask: dns::Ask) -> Result<Net, FetchSetupError> {
+        let client = Client::new(&settings, ask)?;
+        let plan = Plan::new(&settings.resolvers, settings.contact_email.as_deref())?;
+        let robots = Robots::new(&settings.user_agent);
+        let learned = Learned::of(&settings.learned);
+        Ok(Net { settings, client, plan, robots, learned })
+    }
+
+    /// The resolvers in the order in which they are asked about this work.
+    fn order_for(&self, work: &Work) -> Vec<&Active> {
+        match self.settings.order {
+            Order::Fixed => self.plan.active().iter().collect(),
+            Order::Learned => self.learned.order(self.plan.active(), work.doi.as_deref()),
+        }
+    }
+}
+
+/// Fetches. Owns the publisher thread: dropping it waits until all it was given is on disk and told.
+pub struct FetchHandler {
+    net: Net,
     out: OutDir,
+    resumable: Resumable,
     publisher: Publisher,
+}
+
+/// What is under the artifact's final name.
+enum Held {
+    /// Nothing that would do.
+    Nothing,
+    /// A whole file nobody recorded: published by a run that died before it could say so.
+    Unrecorded(Existing),
+    /// The file that an earlier run recorded.
+    Recorded(Box<Manifest>),
 }
 
 impl FetchHandler {
@@ -136,11 +258,12 @@ impl FetchHandler {
     }
 
     fn with_names(settings: FetchSettings, ask: dns::Ask) -> Result<FetchHandler, FetchSetupError> {
-        let client = Client::new(&settings, ask)?;
+        let net = Net::new(settings, ask)?;
+        let settings = &net.settings;
         let failed = |source| FetchSetupError::Out { path: settings.out.clone(), source };
         let out = OutDir::open(&settings.out).map_err(failed)?;
-        let publisher = Publisher::start(out.root()).map_err(failed)?;
-        Ok(FetchHandler { settings, client, out, publisher })
+        let publisher = Publisher::start(out.root(), settings.dedup).map_err(failed)?;
+        Ok(FetchHandler { net, out, resumable: Resumable::default(), publisher })
     }
 
     /// One attempt; `Err` where it ended early.
@@ -149,74 +272,107 @@ impl FetchHandler {
             .payload_as()
             .map_err(|error| Outcome::fail(ErrorReason::BadPayload, error.to_string()))?;
         let name = FileName::of(&context.job().artifact_id);
-        let path = name.path_in(self.out.root(), "pdf");
-        if let Some(ran) = self.already_there(context, &payload, &path)? {
-            return Ok(ran);
+        let held = self.held(context, &payload, &name)?;
+        if let Held::Unrecorded(existing) = held {
+            return Ok(self.already_there(context, &payload, &name, existing));
         }
-        let candidates = payload.candidates();
-        if candidates.urls.is_empty() {
-            return Err(nothing_to_ask(&candidates).into());
-        }
+        let Wanted { work, refused } = payload.wanted();
         let mut progress = Progress::of(context.job());
-        progress.add(candidates.refused);
-        let max_bytes = payload.max_bytes(self.settings.max_bytes);
-        let receiver = Receiver { out: &self.out, name: &name, payload: &payload, max_bytes };
-        let mut walk = Walk { handler: self, context, receiver, progress };
-        let found = walk.run(&candidates.urls)?;
-        let tried = walk.progress.tried;
-        let manifest = self.manifest(context, &payload, &path, &found, tried);
+        progress.add(refused);
+        progress.hint = progress.hint.or_else(|| self.hint(context.job(), &payload, &work));
+        let jar = progress.jar();
+        let max_bytes = payload.max_bytes(self.net.settings.max_bytes);
+        let receiver = Receiver {
+            out: &self.out,
+            name: &name,
+            payload: &payload,
+            max_bytes,
+            accept: &self.net.settings.accept,
+            resumable: &self.resumable,
+            min_bytes_per_second: self.net.settings.min_bytes_per_second,
+            throughput_window: self.net.settings.throughput_window,
+        };
+        let mut walk = Walk { net: &self.net, context, receiver, work, progress, jar };
+        let found = match held {
+            Held::Recorded(recorded) => match revalidate(&mut walk, &recorded)? {
+                Ok(found) => *found,
+                Err(done) => return Ok(done.into()),
+            },
+            Held::Nothing | Held::Unrecorded(_) => walk.run()?,
+        };
+        let observed = walk.observed(Some(&found.by));
+        let (asked, tried) = (walk.asked(), std::mem::take(&mut walk.progress.tried));
+        let path = name.path_in(self.out.root(), found.download.kind.extension());
+        let manifest = manifest_of(context, &payload, &path, &found, asked, tried);
+        let sha256 = found.download.inspected.sha256.clone();
         let note = Note::new(walk::told(&found)).with_detail(manifest.to_json());
-        let outcome = Outcome::Done { reason: DoneReason::Ok, note };
-        Ok(self.publish(context, Some(found.download.file), path, outcome))
+        let outcome = Outcome::Done { reason: DoneReason::Ok, note: note.with_observed(observed) };
+        let file = Some((found.download.file, sha256));
+        Ok(self.publish(context, file, path, outcome))
     }
 
     /// The file may be there: recorded by an earlier run, or published by one that died before it could
     /// say so. Either way it is looked at, not trusted.
+    fn held(&self, context: &Context<'_>, payload: &Payload, name: &FileName) -> Result<Held, Ran> {
+        if !self.net.settings.accept.contains(&Kind::Pdf) {
+            return Ok(Held::Nothing);
+        }
+        let path = name.path_in(self.out.root(), Kind::Pdf.extension());
+        let go_on = || context.cancel().reason().is_none();
+        let existing =
+            inspect::existing(&path, go_on).map_err(|error| disk_trouble(&path, &error))?;
+        let Some(existing) = existing else { return Ok(Held::Nothing) };
+        let expected = payload.expected_sha256().map(payload::Sha256::as_str);
+        if expected.is_some_and(|expected| expected != existing.inspected.sha256) {
+            return Ok(Held::Nothing);
+        }
+        let previous = context.job().previous.as_deref();
+        let recorded = previous.and_then(|json| serde_json::from_str::<Manifest>(json).ok());
+        Ok(match recorded {
+            Some(recorded) if recorded.sha256 == existing.inspected.sha256 => {
+                Held::Recorded(Box::new(recorded))
+            }
+            // Not the file that was recorded: somebody changed it.
+            Some(recorded) if !recorded.sha256.is_empty() => Held::Nothing,
+            _ => Held::Unrecorded(existing),
+        })
+    }
+
+    /// A whole file that nobody recorded. It has its name, but whether the name would survive a power loss nobody knows.
     fn already_there(
         &self,
         context: &mut Context<'_>,
         payload: &Payload,
-        path: &Path,
-    ) -> Result<Option<Ran>, Ran> {
-        let go_on = || context.cancel().reason().is_none();
-        let existing =
-            inspect::existing(path, go_on).map_err(|error| disk_trouble(path, &error))?;
-        let Some(existing) = existing else { return Ok(None) };
-        let expected = payload.expected_sha256().map(payload::Sha256::as_str);
-        if expected.is_some_and(|expected| expected != existing.inspected.sha256) {
-            return Ok(None);
-        }
-        let previous = context.job().previous.as_deref();
-        let recorded = previous.and_then(|json| serde_json::from_str::<Manifest>(json).ok());
-        let done = |detail: String| Outcome::Done {
-            reason: DoneReason::Exists,
-            note: Note::new("the whole file is there already").with_detail(detail),
-        };
-        match recorded {
-            Some(recorded) if recorded.sha256 == existing.inspected.sha256 => {
-                let detail = previous.unwrap_or_default().to_owned();
-                Ok(Some(Ran::Finished(done(detail))))
-            }
-            // Not the file that was recorded: somebody changed it.
-            Some(recorded) if !recorded.sha256.is_empty() => Ok(None),
-            _ => {
-                let detail = manifest_of_existing(payload, path, existing).to_json();
-                // It has its name, but whether the name would survive a power loss nobody knows.
-                Ok(Some(self.publish(context, None, path.to_owned(), done(detail))))
-            }
-        }
+        name: &FileName,
+        existing: Existing,
+    ) -> Ran {
+        let path = name.path_in(self.out.root(), Kind::Pdf.extension());
+        let manifest = manifest_of_existing(payload, &path, existing);
+        let outcome = exists("the whole file is there already", manifest.to_json());
+        self.publish(context, None, path, outcome)
     }
 
+    /// The name of the limit that the line's own URLs count by: what the line says, or what it was put in line under.
+    fn hint(&self, job: &Leased, payload: &Payload, work: &Work) -> Option<Box<str>> {
+        let own = payload.hint().and_then(|hint| crate::job::normalise_resolver(&hint).ok());
+        own.or_else(|| {
+            let first = self.net.plan.first_key(work, None).and_then(|key| key.resolver);
+            job.lane.key.resolver.clone().filter(|name| first.as_ref() != Some(name))
+        })
+    }
+
+    /// Hands a file, and the SHA-256 of its bytes, to the publisher; none, when it has its final name already.
     fn publish(
         &self,
         context: &mut Context<'_>,
-        file: Option<tempfile::NamedTempFile>,
+        file: Option<(tempfile::NamedTempFile, String)>,
         path: PathBuf,
         outcome: Outcome,
     ) -> Ran {
         match context.finish_later() {
             Some(completion) => {
-                self.publisher.publish(Ready { file, path, outcome, completion });
+                let (file, sha256) = file.unzip();
+                self.publisher.publish(Ready { file, path, sha256, outcome, completion });
                 Ran::Later
             }
             None => {
@@ -225,38 +381,11 @@ impl FetchHandler {
             }
         }
     }
-
-    fn manifest(
-        &self,
-        context: &Context<'_>,
-        payload: &Payload,
-        path: &Path,
-        found: &Found,
-        tried: Vec<verdict::Tried>,
-    ) -> Manifest {
-        let download = &found.download;
-        Manifest {
-            path: path.to_string_lossy().into_owned(),
-            sha256: download.inspected.sha256.clone(),
-            bytes: download.inspected.bytes,
-            media_type: manifest::PDF.to_owned(),
-            pdf_offset: Some(download.pdf_offset).filter(|offset| *offset > 0),
-            url: Some(bare(&found.url)),
-            final_url: Some(bare(&found.final_url)),
-            resolver: Some(manifest::FROM_LINE.to_owned()),
-            licence: payload.licence().map(str::to_owned),
-            version: payload.version().map(str::to_owned),
-            etag: download.etag.clone(),
-            last_modified: download.last_modified.clone(),
-            fetched_at: manifest::rfc3339(context.wall()),
-            tried,
-        }
-    }
 }
 
 impl Handler for FetchHandler {
     fn first_key(&self, spec: &JobSpec) -> Key {
-        first_key(spec)
+        first_key(&self.net.plan, spec)
     }
 
     fn run(&self, context: &mut Context<'_>) -> Ran {
@@ -264,34 +393,109 @@ impl Handler for FetchHandler {
     }
 }
 
-/// The key a fetch job is first run under: the one it came with, and where that names no host, the host
-/// of the first URL that will be asked.
-#[must_use]
-pub fn first_key(spec: &JobSpec) -> Key {
-    let mut key = spec.key.clone();
-    if key.host.is_none()
-        && let Ok(payload) = serde_json::from_str::<Payload>(&spec.payload)
-        && let Some(url) = payload.candidates().urls.first()
-        && let Ok(of_url) = Key::new(None, url.host_str())
-    {
-        key.host = of_url.host;
+/// What a fault that is no verdict on a candidate makes of the attempt.
+fn ended(fault: Fault) -> Ran {
+    match fault {
+        Fault::Attempt(outcome) => Ran::Finished(*outcome),
+        Fault::Machine(fault) => Ran::GaveUp(fault),
+        Fault::Candidate(verdict) => Outcome::retry(ErrorReason::Internal, verdict.message).into(),
     }
+}
+
+fn exists(message: impl Into<String>, detail: String) -> Outcome {
+    let note = Note::new(message).with_detail(detail);
+    Outcome::Done { reason: DoneReason::Exists, note }
+}
+
+/// Asks whether the file we hold is still current, where its server gave something to ask by. `Ok` is a newer file, `Err` what
+/// the job has come to.
+///
+/// # Errors
+/// What the attempt comes to when it cannot go on now.
+fn revalidate(
+    walk: &mut Walk<'_, '_, '_>,
+    recorded: &Manifest,
+) -> Result<Result<Box<Found>, Outcome>, Ran> {
+    let detail = walk.context.job().previous.clone().unwrap_or_default();
+    let validators = validators(recorded);
+    let url = recorded.url.as_deref().and_then(|url| Url::parse(url).ok());
+    let (Some(url), false, false) = (url, validators.is_empty(), walk.progress.revalidated) else {
+        return Ok(Err(exists("the whole file is there already", detail)));
+    };
+    let not_modified = |detail| {
+        let note = Note::new("the server says that what we hold is current").with_detail(detail);
+        Outcome::Done { reason: DoneReason::NotModified, note }
+    };
+    Ok(match walk.revalidate(&url, &validators)? {
+        Revalidated::Current => Err(not_modified(detail)),
+        Revalidated::Changed(found) if found.download.inspected.sha256 == recorded.sha256 => {
+            Err(not_modified(detail))
+        }
+        Revalidated::Changed(found) => Ok(found),
+        Revalidated::Unknown(verdict) => {
+            let message = format!(
+                "the whole file is there; whether it is current is not known: {}",
+                verdict.message
+            );
+            Err(exists(message, detail))
+        }
+    })
+}
+
+/// What a server can be asked by (RFC 9110, section 13.1).
+fn validators(recorded: &Manifest) -> Vec<(HeaderName, String)> {
+    let etag = recorded.etag.clone().map(|etag| (header::IF_NONE_MATCH, etag));
+    let date = recorded.last_modified.clone().map(|date| (header::IF_MODIFIED_SINCE, date));
+    etag.into_iter().chain(date).collect()
+}
+
+fn first_key(plan: &Plan, spec: &JobSpec) -> Key {
+    let mut key = spec.key.clone();
+    let Ok(payload) = serde_json::from_str::<Payload>(&spec.payload) else { return key };
+    let Some(first) = plan.first_key(&payload.wanted().work, key.resolver.as_deref()) else {
+        return key;
+    };
+    if key.host.is_none() || key.host == first.host {
+        key.resolver = key.resolver.or(first.resolver);
+    }
+    key.host = key.host.or(first.host);
     key
 }
 
-fn nothing_to_ask(candidates: &payload::Candidates) -> Outcome {
-    match candidates.refused.last() {
-        Some(last) => {
-            let message = format!("{}: {}", last.url, last.verdict.message);
-            let detail = manifest::tried_to_json(&candidates.refused);
-            let note = Note::new(message).with_detail(detail);
-            Outcome::Fail { reason: ErrorReason::BadPayload, note }
-        }
-        None => {
-            let message =
-                "the line carries no URL (url, pdf_urls, urls and open_access_url are read)";
-            Outcome::skipped(SkipReason::NoOpenCopy, message)
-        }
+fn manifest_of(
+    context: &Context<'_>,
+    payload: &Payload,
+    path: &Path,
+    found: &Found,
+    asked: Vec<story::Asked>,
+    tried: Vec<verdict::Tried>,
+) -> Manifest {
+    let (download, candidate) = (&found.download, &found.candidate);
+    let licence = candidate.licence.as_deref().or(payload.licence());
+    let version = candidate.version.map(resolve::Version::name).or(payload.version());
+    let mut flags: Vec<String> = download.flags.iter().map(ToString::to_string).collect();
+    if found.downgraded {
+        flags.push("downgraded".to_owned());
+    }
+    Manifest {
+        path: path.to_string_lossy().into_owned(),
+        sha256: download.inspected.sha256.clone(),
+        bytes: download.inspected.bytes,
+        media_type: download.kind.media_type().to_owned(),
+        pdf_offset: Some(download.pdf_offset).filter(|offset| *offset > 0),
+        flags,
+        url: Some(bare(&candidate.url)),
+        final_url: Some(bare(&found.final_url)),
+        resolver: Some(found.by.to_string()),
+        evidence: Some(candidate.evidence.to_string()).filter(|text| !text.is_empty()),
+        licence: licence.map(str::to_owned),
+        version: version.map(str::to_owned),
+        host_type: candidate.host_type.map(|host| host.name().to_owned()),
+        etag: download.etag.clone(),
+        last_modified: download.last_modified.clone(),
+        fetched_at: manifest::rfc3339(context.wall()),
+        asked,
+        tried,
     }
 }
 
@@ -300,7 +504,7 @@ fn manifest_of_existing(payload: &Payload, path: &Path, existing: Existing) -> M
         path: path.to_string_lossy().into_owned(),
         sha256: existing.inspected.sha256,
         bytes: existing.inspected.bytes,
-        media_type: manifest::PDF.to_owned(),
+        media_type: Kind::Pdf.media_type().to_owned(),
         pdf_offset: Some(existing.pdf_offset).filter(|offset| *offset > 0),
         licence: payload.licence().map(str::to_owned),
         version: payload.version().map(str::to_owned),

@@ -1,11 +1,14 @@
-//! What `fetch` reads of a line, and which URLs that makes.
+//! What `fetch` reads of a line: which work is wanted, and which URLs are given for it.
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use url::Url;
 
+use super::resolve::Work;
 use super::verdict::{Tried, Verdict};
-use crate::job::ErrorReason;
+use crate::job::{ErrorReason, Identifier, Scheme};
 
 /// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not.
 pub(super) const MAX_CANDIDATES: usize = 48;
@@ -20,6 +23,14 @@ pub(super) struct Payload {
     pdf_urls: Texts,
     urls: Texts,
     open_access_url: Texts,
+    landing_urls: Texts,
+    doi: Texts,
+    arxiv_id: Texts,
+    pmcid: Texts,
+    pmid: Texts,
+    publication_year: Texts,
+    #[serde(alias = "resolver")]
+    resolver_hint: Texts,
     sha256: Option<Sha256>,
     max_bytes: Option<u64>,
     #[serde(alias = "license")]
@@ -27,23 +38,32 @@ pub(super) struct Payload {
     version: Option<String>,
 }
 
-/// A text, a list of texts, or nothing: lines are written by many hands.
+/// A text, a whole number, a list of texts, or nothing: lines are written by many hands.
 #[derive(Debug, Default, Deserialize)]
 #[serde(untagged, expecting = "expected a text or a list of texts")]
 enum Texts {
     #[default]
     None,
     One(String),
+    Number(u64),
     Many(Vec<Option<String>>),
 }
 
 impl Texts {
-    fn iter(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+    fn iter(&self) -> Box<dyn Iterator<Item = Cow<'_, str>> + '_> {
         match self {
             Texts::None => Box::new(std::iter::empty()),
-            Texts::One(text) => Box::new(std::iter::once(text.as_str())),
-            Texts::Many(texts) => Box::new(texts.iter().flatten().map(String::as_str)),
+            Texts::One(text) => Box::new(std::iter::once(Cow::Borrowed(text.as_str()))),
+            Texts::Number(number) => Box::new(std::iter::once(Cow::Owned(number.to_string()))),
+            Texts::Many(texts) => {
+                Box::new(texts.iter().flatten().map(|text| Cow::Borrowed(text.as_str())))
+            }
         }
+    }
+
+    /// The texts that are not blank, trimmed.
+    fn texts(&self) -> impl Iterator<Item = String> + '_ {
+        self.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 }
 
@@ -69,35 +89,44 @@ impl<'de> Deserialize<'de> for Sha256 {
     }
 }
 
-/// The URLs of a line, in the order in which they are tried.
+/// What a line asks for.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Candidates {
-    /// What can be asked; each once.
-    pub(super) urls: Vec<Url>,
-    /// What cannot, with the reason.
+pub(super) struct Wanted {
+    /// The work, with the URLs that were given for it; each once.
+    pub(super) work: Work,
+    /// What cannot be asked, with the reason.
     pub(super) refused: Vec<Tried>,
 }
 
 impl Payload {
-    /// The URLs of the line: `url`, `pdf_urls`, `urls`, `open_access_url`.
-    pub(super) fn candidates(&self) -> Candidates {
-        let mut candidates = Candidates::default();
-        let fields = [&self.url, &self.pdf_urls, &self.urls, &self.open_access_url];
-        let texts = fields.into_iter().flat_map(Texts::iter).map(str::trim);
-        for text in texts.filter(|text| !text.is_empty()) {
-            if candidates.urls.len() + candidates.refused.len() >= MAX_CANDIDATES {
-                break;
-            }
-            match parse(text) {
-                Ok(url) if candidates.urls.contains(&url) => {}
-                Ok(url) => candidates.urls.push(url),
-                Err(why) => {
-                    let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
-                    candidates.refused.push(Tried::text(text, verdict));
-                }
-            }
+    /// The work: its identifiers, the URLs `url`, `pdf_urls`, `urls`, `open_access_url`, and the pages in `landing_urls`. A URL
+    /// that is an identifier (doi.org, an abstract at arxiv.org) is a page about the work, and identifies it.
+    pub(super) fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::default();
+        let work = &mut wanted.work;
+        let by_scheme = [
+            (Scheme::Doi, &self.doi),
+            (Scheme::Arxiv, &self.arxiv_id),
+            (Scheme::Pmcid, &self.pmcid),
+            (Scheme::Pmid, &self.pmid),
+        ];
+        for (scheme, texts) in by_scheme {
+            texts.texts().for_each(|text| work.identify(scheme, &text));
         }
-        candidates
+        work.year = self.publication_year.texts().find_map(|year| year.parse().ok());
+        let files = [&self.url, &self.pdf_urls, &self.urls, &self.open_access_url];
+        for text in files.into_iter().flat_map(Texts::texts) {
+            wanted.take(&text, false);
+        }
+        for text in self.landing_urls.texts() {
+            wanted.take(&text, true);
+        }
+        wanted
+    }
+
+    /// The name of the limit that the line's own URLs count by, where the line says.
+    pub(super) fn hint(&self) -> Option<String> {
+        self.resolver_hint.texts().next()
     }
 
     /// The checksum the file must have, where the line says.
@@ -118,6 +147,32 @@ impl Payload {
     /// The version of the text (`publishedVersion`, …), where the line says.
     pub(super) fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+}
+
+impl Wanted {
+    fn take(&mut self, text: &str, is_page: bool) {
+        let work = &mut self.work;
+        if work.given.len() + work.pages.len() + self.refused.len() >= MAX_CANDIDATES {
+            return;
+        }
+        let url = match parse(text) {
+            Ok(url) => url,
+            Err(why) => {
+                let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
+                self.refused.push(Tried::text(text, verdict));
+                return;
+            }
+        };
+        let named = Identifier::recognise(text).ok().filter(|found| found.scheme != Scheme::Url);
+        if let Some(found) = &named {
+            work.identify(found.scheme, &found.normal);
+        }
+        let is_file = named.is_none() || url.path().contains("/pdf/");
+        let urls = if is_page || !is_file { &mut work.pages } else { &mut work.given };
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
     }
 }
 
@@ -152,7 +207,7 @@ mod tests {
     }
 
     fn urls(json: &str) -> Vec<String> {
-        payload(json).candidates().urls.iter().map(Url::to_string).collect()
+        payload(json).wanted().work.given.iter().map(Url::to_string).collect()
     }
 
     #[test]
@@ -171,8 +226,8 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_is_kept_with_its_reason() {
         let found = payload(r#"{"urls":["ftp://a/","file:///etc/passwd","no url","http://"]}"#);
-        let found = found.candidates();
-        assert!(found.urls.is_empty());
+        let found = found.wanted();
+        assert!(found.work.given.is_empty());
         assert_eq!(found.refused.len(), 4);
     }
 
@@ -191,6 +246,25 @@ mod tests {
         assert_eq!((line.max_bytes(5), line.max_bytes(50)), (5, 10));
         assert_eq!(line.licence(), Some("cc-by"));
         assert!(serde_json::from_str::<Payload>(r#"{"sha256":"abc"}"#).is_err());
-        assert!(serde_json::from_str::<Payload>(r#"{"url":7}"#).is_err());
+        assert!(serde_json::from_str::<Payload>(r#"{"url":{}}"#).is_err());
+    }
+
+    #[test]
+    fn a_line_names_its_work_in_any_spelling() {
+        let line = payload(
+            r#"{"doi":"https://doi.org/10.1234/ABC","pmid":31452104,"pmcid":"123","publication_year":"2019",
+                "resolver":"mirror","url":"https://arxiv.org/abs/2101.00001v2","landing_urls":["http://h/page"]}"#,
+        );
+        let work = line.wanted().work;
+        assert_eq!(work.doi.as_deref(), Some("10.1234/abc"));
+        assert_eq!(work.pmid.as_deref(), Some("31452104"));
+        assert_eq!(work.pmcid.as_deref(), Some("PMC123"));
+        assert_eq!(work.arxiv.as_deref(), Some("2101.00001v2"));
+        assert_eq!((work.year, line.hint().as_deref()), (Some(2019), Some("mirror")));
+        assert!(work.given.is_empty());
+        let pages: Vec<&str> = work.pages.iter().map(Url::as_str).collect();
+        assert_eq!(pages, ["https://arxiv.org/abs/2101.00001v2", "http://h/page"]);
+        let pdf = payload(r#"{"url":"https://arxiv.org/pdf/2101.00001"}"#).wanted().work;
+        assert_eq!((pdf.given.len(), pdf.arxiv.as_deref()), (1, Some("2101.00001")));
     }
 }

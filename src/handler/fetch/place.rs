@@ -37,6 +37,7 @@ pub(super) struct Ready {
     pub(super) file: Option<NamedTempFile>,
     /// Its final name.
     pub(super) path: PathBuf,
+    pub(super) sha256: Option<String>,
     /// What the job has come to once that is done.
     pub(super) outcome: Outcome,
     /// Whom to tell.
@@ -55,7 +56,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the directory cannot be opened or there is no thread to be had.
-    pub(super) fn start(root: &Path) -> io::Result<Publisher> {
+    pub(super) fn start(root: &Path, _dedup: bool) -> io::Result<Publisher> {
         let disk = RealDisk { root: File::open(root)? };
         let root = root.to_owned();
         Publisher::start_with(disk, root.clone(), move || {
@@ -193,7 +194,7 @@ fn directories_of(named: &[Named], known: &mut HashSet<PathBuf>, root: &Path) ->
 
 /// Names one file. A file that cannot be named ends its own job only.
 fn rename(disk: &impl Disk, ready: Ready) -> Option<Named> {
-    let Ready { file, path, outcome, completion } = ready;
+    let Ready { file, path, outcome, completion, .. } = ready;
     let renamed = file.map_or(Ok(()), |file| disk.rename(file, &path));
     match renamed {
         Ok(()) => Some(Named { path, outcome, completion }),
@@ -282,7 +283,13 @@ mod tests {
                 ended.lock().push(outcome);
             });
             let (path, outcome) = (self.path(n), Outcome::done());
-            self.publisher.publish(Ready { file: Some(file), path, outcome, completion });
+            self.publisher.publish(Ready {
+                file: Some(file),
+                path,
+                sha256: None,
+                outcome,
+                completion,
+            });
         }
     }
 
@@ -350,7 +357,7 @@ mod tests {
     #[test]
     fn the_real_disk_publishes_few_and_many() {
         let root = tempfile::tempdir().unwrap();
-        let publisher = Publisher::start(root.path()).unwrap();
+        let publisher = Publisher::start(root.path(), false).unwrap();
         let (send, ended) = crossbeam_channel::unbounded();
         for n in 0..200 {
             let file = NamedTempFile::new_in(root.path()).unwrap();
@@ -360,6 +367,7 @@ mod tests {
                 send.send((outcome.unwrap(), expected.exists())).unwrap();
             });
             publisher.publish(Ready {
+                sha256: None,
                 file: Some(file),
                 path,
                 outcome: Outcome::done(),

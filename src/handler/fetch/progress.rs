@@ -1,30 +1,138 @@
-//! What an attempt has learned, so that the next one need not ask again: the job's checkpoint.
+//! What a job has learned, so that its next attempt, or the rest of this one in another process, need not ask again:
+//! the job's checkpoint.
 //!
-//! Must always fit [`MAX_CHECKPOINT_BYTES`]: a verdict is bounded, there are at most
-//! [`MAX_CANDIDATES`](super::payload::MAX_CANDIDATES) of them, and of the URLs a chain of redirects
-//! passed only short names are kept.
+//! Must always fit [`MAX_CHECKPOINT_BYTES`]: everything in it is bounded, and of the URLs a chain of redirects passed only
+//! short names are kept. Must never hold a request to a service, which may carry a key: a conversation is kept as its
+//! [`Step`].
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::download::Partial;
+use super::jar::{Jar, Kept};
 use super::payload;
+use super::resolve::{Candidate, No, Step};
 use super::verdict::{Tried, UrlId, Verdict, shown};
-use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, WallMs};
+use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason};
+
+/// The most verdicts kept.
+const MAX_TRIED: usize = payload::MAX_CANDIDATES;
+/// The most bytes of candidates that services named and nobody has tried yet; what comes after is left out.
+const MAX_LEAD_BYTES: usize = 10 * 1_024;
+/// The most pages that services named.
+const MAX_PAGES: usize = 4;
+/// The longest URL of a page or a failed file that is kept.
+const MAX_KEPT_URL_BYTES: usize = 1_000;
+/// The most URLs an archive is asked for, in the life of a job.
+const MAX_FAILED: usize = 3;
 
 /// What is known of a job's candidates.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Progress {
-    /// Attempts made before the present allowance. When a person grants a fresh one (`retry-failed`),
-    /// this differs, and the verdicts of the old one are void.
+    /// Attempts made before the present allowance. When a person grants a fresh one (`retry-failed`), this differs, and
+    /// the verdicts of the old one are void.
     allowance: u32,
+    /// The name of the limit that the line's own URLs count by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<Box<str>>,
+    /// How far the resolvers have come, in the order in which they were first asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Stage>,
+    /// Candidates that services named and that may be asked, now or in a later attempt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leads: Vec<Lead>,
     /// Verdicts, in the order in which they were reached.
     pub(super) tried: Vec<Tried>,
-    /// Hosts that asked to be left alone in this attempt, and until when.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    told_to_wait: Vec<(UrlId, Option<i64>)>,
+    /// Pages that services named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) pages: Vec<Url>,
+    /// URLs that gave no file, for an archive.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Failed>,
     /// The candidate that was being walked when the attempt was deferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     trail: Option<Trail>,
+    /// The cookies of this attempt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cookies: Vec<Kept>,
+    /// Bytes kept of a body that broke off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) partial: Option<Partial>,
+    /// Whether it was asked if the file we hold is still current.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) revalidated: bool,
+    /// How often this attempt has waited for a host that said it was busy, or for its robots.txt.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) waits: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// How far one resolver has come.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Stage {
+    /// Its name.
+    pub(super) name: Box<str>,
+    /// What it is to be asked next; `None`: nothing more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) step: Option<Step>,
+    /// Its no, when that is what the conversation ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) no: Option<No>,
+    /// What a job that fails for want of this resolver is told to have failed for.
+    #[serde(skip_serializing_if = "Option::is_none", with = "super::verdict::reason_name")]
+    pub(super) reason: Option<Reason>,
+    /// How many candidates it has named.
+    pub(super) found: u32,
+    /// How long its answers took, in milliseconds.
+    pub(super) elapsed_ms: u64,
+    /// Whether it was asked again because what it had said was no longer true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) renewed: bool,
+    /// Requests made and not yet counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uncounted: Option<Counted>,
+}
+
+/// What is counted of a resolver in one attempt: an [`Observation`] in the making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Counted {
+    pub(super) asked: u32,
+    pub(super) found: u32,
+    pub(super) fetched: u32,
+    pub(super) busy: u32,
+    pub(super) broken: u32,
+    pub(super) elapsed_ms: u64,
+}
+
+/// A candidate that a service named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lead {
+    /// Which one.
+    pub(super) by: Box<str>,
+    /// The candidate.
+    #[serde(flatten)]
+    pub(super) candidate: Candidate,
+    /// Whether a page named it: such a one is not read for further ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) of_page: bool,
+    /// Whether an earlier attempt, or this one before it was deferred, learned of it: it may have expired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_old: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Failed {
+    url: Url,
+    /// Whether an archive was asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    asked: bool,
 }
 
 /// Where a walk along redirects stands.
@@ -34,21 +142,65 @@ pub(super) struct Trail {
     candidate: UrlId,
     /// What is to be asked next.
     pub(super) next: Url,
-    /// What was asked, each once.
+    /// What was asked, each once, with the cookies it was asked with.
     visited: Vec<UrlId>,
     /// Whether the present URL has answered with an empty body once already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) was_empty: bool,
+    /// Whether a page's own refresh was followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) refreshed: bool,
+    /// How often a server said that the file is being prepared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) polls: u32,
+    /// How often a body that broke off was gone on with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) resumes: u32,
+    /// Whether an https URL led to an http one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) downgraded: bool,
+    /// Whether it was taken up from a checkpoint: where it stands may have expired.
+    #[serde(skip)]
+    pub(super) is_old: bool,
 }
 
 impl Progress {
-    /// What an earlier attempt at this job left; nothing when there is none or it cannot be read.
+    /// What an earlier attempt at this job left; nothing when there is none or it cannot be read. Of an earlier allowance
+    /// only the bytes that were kept are of use: everybody is asked again.
     pub(super) fn of(job: &Leased) -> Progress {
         let allowance = job.attempts_total.saturating_sub(job.attempt);
-        job.checkpoint
-            .as_deref()
-            .and_then(|bytes| serde_json::from_slice::<Progress>(bytes).ok())
-            .filter(|kept| kept.allowance == allowance)
-            .unwrap_or(Progress { allowance, ..Progress::default() })
+        let kept = job.checkpoint.as_deref();
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Progress>(bytes).ok());
+        match kept {
+            Some(mut kept) if kept.allowance == allowance => {
+                kept.leads.iter_mut().for_each(|lead| lead.is_old = true);
+                if let Some(trail) = &mut kept.trail {
+                    trail.is_old = true;
+                }
+                kept
+            }
+            Some(kept) => {
+                let Progress { hint, partial, .. } = kept;
+                Progress { allowance, hint, partial, ..Progress::default() }
+            }
+            None => Progress { allowance, ..Progress::default() },
+        }
+    }
+
+    /// The stage of that resolver, begun if it is not.
+    pub(super) fn stage(&mut self, name: &str) -> &mut Stage {
+        let at = self.stages.iter().position(|stage| &*stage.name == name);
+        let at = at.unwrap_or_else(|| {
+            let step = Some(Step::default());
+            self.stages.push(Stage { name: name.into(), step, ..Stage::default() });
+            self.stages.len() - 1
+        });
+        &mut self.stages[at]
+    }
+
+    /// How far the resolvers have come.
+    pub(super) fn stages(&self) -> &[Stage] {
+        &self.stages
     }
 
     /// Whether there is a verdict on this candidate already.
@@ -60,82 +212,214 @@ impl Progress {
     /// Adds verdicts that are not there yet.
     pub(super) fn add(&mut self, tried: impl IntoIterator<Item = Tried>) {
         for one in tried {
-            if !self.tried.iter().any(|known| known.id == one.id) {
+            let is_known = self.tried.iter().any(|known| known.id == one.id);
+            if !is_known && self.tried.len() < MAX_TRIED {
                 self.tried.push(one);
             }
         }
     }
 
-    /// Notes that this host asked to be left alone.
-    pub(super) fn note_told_to_wait(&mut self, host: &str, verdict: &Verdict) {
-        self.told_to_wait.push((UrlId::digest(host), verdict.not_before_ms));
+    /// The next candidate that this resolver named and that has no verdict.
+    pub(super) fn next_lead(&self, by: &str) -> Option<&Lead> {
+        let mut own = self.leads.iter().filter(|lead| &*lead.by == by);
+        own.find(|lead| !self.has_verdict(&lead.candidate.url))
     }
 
-    /// The verdict on whatever else this host has, when it asked to be left alone.
-    pub(super) fn told_to_wait(&self, host: &str) -> Option<Verdict> {
-        let host_id = UrlId::digest(host);
-        let (_, until) = self.told_to_wait.iter().find(|(told, _)| *told == host_id)?;
-        let message = format!("not asked: {host} wants to be left alone");
-        let verdict = Verdict::passing(ErrorReason::RateLimited, message);
-        Some(verdict.not_before(until.map(WallMs)))
+    /// Whether there is room for more verdicts.
+    pub(super) fn has_room(&self) -> bool {
+        self.tried.len() < MAX_TRIED
+    }
+
+    /// Takes in candidates that a resolver named, after those it named before (`first`: before them, as those of a page are);
+    /// how many are new.
+    pub(super) fn learn(&mut self, leads: Vec<Lead>, first: bool) -> u32 {
+        let mut new = Vec::new();
+        let mut used: usize = self.leads.iter().map(size).sum();
+        for lead in leads {
+            let id = UrlId::of(&lead.candidate.url);
+            let same = |known: &Lead| UrlId::of(&known.candidate.url) == id;
+            if self.has_verdict(&lead.candidate.url)
+                || self.leads.iter().chain(&new).any(same)
+                || used + size(&lead) > MAX_LEAD_BYTES
+            {
+                continue;
+            }
+            used += size(&lead);
+            new.push(lead);
+        }
+        let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
+        let at = if first { 0 } else { self.leads.len() };
+        self.leads.splice(at..at, new);
+        count
+    }
+
+    /// Takes in a page that a service named.
+    pub(super) fn learn_page(&mut self, url: Url) {
+        let fits = self.pages.len() < MAX_PAGES && url.as_str().len() <= MAX_KEPT_URL_BYTES;
+        if fits && !self.pages.contains(&url) {
+            self.pages.push(url);
+        }
+    }
+
+    /// The candidate has a verdict that lasts.
+    pub(super) fn drop_lead(&mut self, url: &Url) {
+        let id = UrlId::of(url);
+        self.leads.retain(|lead| UrlId::of(&lead.candidate.url) != id);
+    }
+
+    /// Forgets what this resolver named, and asks it again; once. Whether it will be.
+    pub(super) fn renew(&mut self, by: &str) -> bool {
+        let stage = self.stage(by);
+        if stage.renewed {
+            return false;
+        }
+        stage.renewed = true;
+        stage.step = Some(Step::default());
+        stage.no = None;
+        self.leads.retain(|lead| &*lead.by != by);
+        true
+    }
+
+    /// Notes a URL that an archive may have.
+    pub(super) fn note_failed(&mut self, url: &Url) {
+        let fits = self.failed.len() < MAX_FAILED && url.as_str().len() <= MAX_KEPT_URL_BYTES;
+        let id = UrlId::of(url);
+        if fits && !self.failed.iter().any(|failed| UrlId::of(&failed.url) == id) {
+            self.failed.push(Failed { url: url.clone(), asked: false });
+        }
+    }
+
+    /// What an archive is to be asked for.
+    pub(super) fn failed(&self) -> Vec<Url> {
+        self.failed.iter().filter(|failed| !failed.asked).map(|failed| failed.url.clone()).collect()
+    }
+
+    /// The archive was asked for all there was.
+    pub(super) fn note_archive_asked(&mut self) {
+        self.failed.iter_mut().for_each(|failed| failed.asked = true);
     }
 
     /// The walk that was interrupted at this candidate, or a new one.
     pub(super) fn take_trail(&mut self, candidate: &Url) -> Trail {
         let id = UrlId::of(candidate);
-        self.trail.take_if(|trail| trail.candidate == id).unwrap_or_else(|| Trail {
-            candidate: id.clone(),
-            next: candidate.clone(),
-            visited: vec![id],
-            was_empty: false,
-        })
+        self.trail.take_if(|trail| trail.candidate == id).unwrap_or_else(|| Trail::new(candidate))
     }
 
-    /// The checkpoint of an attempt that goes on along `trail` when there is a permit.
-    pub(super) fn deferred(&mut self, trail: &Trail) -> Option<Vec<u8>> {
-        self.trail = Some(trail.clone());
+    /// The cookies so far.
+    pub(super) fn jar(&self) -> Jar {
+        Jar::of(&self.cookies)
+    }
+
+    /// The checkpoint of an attempt that goes on, along `trail` if there is one, when there is a permit.
+    pub(super) fn deferred(&mut self, trail: Option<&Trail>, jar: &Jar) -> Option<Vec<u8>> {
+        self.trail = trail.cloned();
+        self.cookies = jar.kept().to_vec();
         self.encode()
     }
 
-    /// The checkpoint of an attempt that is over: only lasting verdicts are worth keeping.
+    /// The checkpoint of an attempt that is over: only what lasts is worth keeping.
     pub(super) fn retried(&mut self) -> Option<Vec<u8>> {
         self.trail = None;
-        self.told_to_wait.clear();
+        self.cookies.clear();
+        self.waits = 0;
         self.tried.retain(|tried| !tried.verdict.passing);
+        let has_failed = self.failed.iter().any(|failed| !failed.asked);
+        self.stages.retain(|stage| {
+            let is_passing = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
+            let is_archive = &*stage.name == super::resolve::ARCHIVE;
+            !is_passing && !(is_archive && has_failed)
+        });
         self.encode()
     }
 
-    fn encode(&self) -> Option<Vec<u8>> {
-        // It fits by its bounds (tested); if ever not, the next attempt begins anew.
-        serde_json::to_vec(self).ok().filter(|bytes| bytes.len() <= MAX_CHECKPOINT_BYTES)
+    /// What was counted since this was last asked, of a work with this DOI.
+    pub(super) fn take_observed(&mut self, doi: Option<&str>) -> Vec<Observation> {
+        let stages = self.stages.iter_mut();
+        let counted = stages.filter_map(|stage| Some((&stage.name, stage.uncounted.take()?)));
+        let observed = counted.map(|(name, counted)| {
+            let Counted { asked, found, fetched, busy, broken, elapsed_ms } = counted;
+            let about = Observation::of(name, doi);
+            Observation { asked, found, fetched, busy, broken, elapsed_ms, ..about }
+        });
+        observed.collect()
+    }
+
+    fn encode(&mut self) -> Option<Vec<u8>> {
+        let fits = |bytes: &Vec<u8>| bytes.len() <= MAX_CHECKPOINT_BYTES;
+        // It fits by its bounds (tested). If ever not, words are shed first; and then the next attempt begins anew.
+        let whole = serde_json::to_vec(self).ok().filter(fits);
+        whole.or_else(|| {
+            self.tried.iter_mut().for_each(|tried| tried.verdict.message.clear());
+            serde_json::to_vec(self).ok().filter(fits)
+        })
     }
 }
 
+/// What a lead takes of the room there is.
+fn size(lead: &Lead) -> usize {
+    let candidate = &lead.candidate;
+    let texts = [candidate.licence.as_deref(), Some(&*candidate.evidence), Some(&*lead.by)];
+    let texts: usize = texts.iter().flatten().map(|text| text.len()).sum();
+    200 + candidate.url.as_str().len() + texts
+}
+
 impl Trail {
+    fn new(candidate: &Url) -> Trail {
+        Trail {
+            candidate: UrlId::of(candidate),
+            next: candidate.clone(),
+            visited: Vec::new(),
+            was_empty: false,
+            refreshed: false,
+            polls: 0,
+            resumes: 0,
+            downgraded: false,
+            is_old: false,
+        }
+    }
+
+    /// Notes that the next URL is asked with these cookies.
+    ///
+    /// # Errors
+    /// A verdict, when it was before.
+    pub(super) fn visit(&mut self, cookies: Option<&str>) -> Result<(), Verdict> {
+        let id = UrlId::of_request(&self.next, cookies);
+        if self.visited.contains(&id) {
+            let back = shown(&self.next);
+            return Err(refuse(format!("redirects in a circle, back to {back}")));
+        }
+        self.visited.push(id);
+        Ok(())
+    }
+
+    /// The last URL may be asked again: its answer told nothing.
+    pub(super) fn unvisit(&mut self) {
+        self.visited.pop();
+    }
+
     /// Goes on to where a redirect points. The text may be relative, unencoded, or not a URL at all.
     ///
     /// # Errors
-    /// A verdict, when it leads nowhere, in a circle, or further than `max_redirects`.
+    /// A verdict, when it leads nowhere or further than `max_redirects`.
     pub(super) fn follow(&mut self, location: &str, max_redirects: u32) -> Result<(), Verdict> {
-        let refuse = |why: String| Verdict::lasting(ErrorReason::Redirect, why);
         if location.trim().is_empty() {
             return Err(refuse("a redirect that does not say where to".to_owned()));
         }
         let joined = self.next.join(location.trim());
         let next = joined.map_err(|error| format!("a redirect to what is no URL: {error}"));
         let next = next.and_then(payload::askable).map_err(refuse)?;
-        let id = UrlId::of(&next);
-        if self.visited.contains(&id) {
-            return Err(refuse(format!("redirects in a circle, back to {}", shown(&next))));
-        }
         if self.visited.len() > max_redirects as usize {
             return Err(refuse(format!("more than {max_redirects} redirects")));
         }
-        self.visited.push(id);
+        self.downgraded |= self.next.scheme() == "https" && next.scheme() == "http";
         self.next = next;
         self.was_empty = false;
         Ok(())
     }
+}
+
+fn refuse(why: String) -> Verdict {
+    Verdict::lasting(ErrorReason::Redirect, why)
 }
 
 #[cfg(test)]
@@ -143,7 +427,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority};
+    use crate::handler::fetch::resolve::NoKind;
+    use crate::job::{
+        ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Priority, WallMs,
+    };
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -177,12 +464,13 @@ mod tests {
         let mut progress = Progress::of(&job(1, 1, None));
         progress.add([gone("http://a/")]);
         let mut trail = progress.take_trail(&url("http://b/"));
+        trail.visit(None).unwrap();
         trail.follow("http://c/x", 20).unwrap();
-        let kept = progress.deferred(&trail);
+        let kept = progress.deferred(Some(&trail), &Jar::default());
 
         let mut resumed = Progress::of(&job(1, 1, kept));
         assert!(resumed.has_verdict(&url("http://a/")));
-        assert_eq!(resumed.take_trail(&url("http://b/")), trail);
+        assert_eq!(resumed.take_trail(&url("http://b/")), Trail { is_old: true, ..trail });
         // Taken once; and never by another candidate.
         assert_eq!(resumed.take_trail(&url("http://b/")).next, url("http://b/"));
     }
@@ -214,7 +502,7 @@ mod tests {
             trail.follow(location, 20).unwrap();
             assert_eq!(trail.next.as_str(), expected, "{location:?}");
         }
-        for bad in ["", " ", "ftp://h/x", "javascript:alert(1)", "http://", "data:,x", "/a/b"] {
+        for bad in ["", " ", "ftp://h/x", "javascript:alert(1)", "http://", "data:,x"] {
             let mut trail = Progress::default().take_trail(&url("http://h/a/b"));
             assert!(trail.follow(bad, 20).is_err(), "{bad:?}");
         }
@@ -224,28 +512,86 @@ mod tests {
     fn the_twentieth_redirect_is_followed_and_the_next_is_not() {
         let mut trail = Progress::default().take_trail(&url("http://h/0"));
         for n in 1..=20 {
+            trail.visit(None).unwrap();
             trail.follow(&format!("/{n}"), 20).unwrap();
         }
+        trail.visit(None).unwrap();
         assert!(trail.follow("/21", 20).is_err());
     }
 
     #[test]
-    fn the_largest_progress_fits_a_checkpoint() {
+    fn a_circle_is_one_of_urls_and_cookies() {
+        let mut trail = Progress::default().take_trail(&url("http://h/0"));
+        trail.visit(None).unwrap();
+        trail.follow("/0", 20).unwrap();
+        trail.visit(Some("seen=1")).unwrap();
+        trail.follow("http://h/0", 20).unwrap();
+        assert_eq!(
+            trail.visit(Some("seen=1")).unwrap_err().reason,
+            Reason::Error(ErrorReason::Redirect)
+        );
+    }
+
+    #[test]
+    fn a_page_may_be_named_by_many_and_is_tried_once() {
         let mut progress = Progress::default();
+        let lead = |text: &str| Lead {
+            by: "a".into(),
+            candidate: Candidate::file(text, "").unwrap(),
+            of_page: false,
+            is_old: false,
+        };
+        assert_eq!(progress.learn(vec![lead("http://h/1"), lead("https://h/1/")], false), 1);
+        assert_eq!(progress.learn(vec![lead("http://h/0")], true), 1);
+        assert_eq!(progress.next_lead("a").unwrap().candidate.url.as_str(), "http://h/0");
+        progress.add([gone("http://h/0")]);
+        progress.drop_lead(&url("http://h/0"));
+        assert_eq!(progress.learn(vec![lead("http://h/0")], true), 0);
+        assert!(progress.renew("a") && !progress.renew("a"));
+        assert!(progress.next_lead("a").is_none());
+        let many = (0..1_000).map(|n| lead(&format!("http://h/{n}/{}", "x".repeat(900)))).collect();
+        assert!(progress.learn(many, false) < 12);
+    }
+
+    #[test]
+    fn a_retry_asks_only_those_again_who_had_no_time() {
+        let mut progress = Progress::default();
+        progress.stage("a").no = Some(No::absent("nothing"));
+        progress.stage("b").no = Some(No::new(NoKind::Busy, "later"));
+        let again = Progress::of(&job(2, 2, progress.retried()));
+        assert_eq!(again.stages().len(), 1);
+        assert_eq!(&*again.stages()[0].name, "a");
+    }
+
+    #[test]
+    fn the_largest_progress_fits_a_checkpoint() {
+        let mut progress = Progress { hint: Some("h".repeat(64).into()), ..Progress::default() };
         let host = ["h".repeat(60), "h".repeat(60), "h".repeat(60), "h".repeat(60)].join(".");
-        for n in 0..payload::MAX_CANDIDATES {
-            let long = url(&format!("http://{host}/{n}/{}", "x".repeat(900)));
+        for n in 0..2 * MAX_TRIED {
+            let long = url(&format!("http://{host}/{n}/{}", "x".repeat(700)));
             let verdict = Verdict::passing(ErrorReason::UnexpectedContent, "\"".repeat(900));
             let verdict = verdict.with_status(599).not_before(Some(WallMs(i64::MIN)));
-            progress.note_told_to_wait(&host, &verdict);
-            progress.add([Tried::new(&long, verdict)]);
+            let candidate = Candidate::file(long.as_str(), "e".repeat(64)).unwrap();
+            progress.add([Tried::new(&long, verdict).by("semantic_scholar", &candidate)]);
+            progress.learn_page(long.clone());
+            progress.note_failed(&long);
+            let other = url(&format!("http://{host}/other/{n}/{}", "x".repeat(700)));
+            let candidate = Candidate { url: other, ..candidate };
+            let lead =
+                Lead { by: "semantic_scholar".into(), candidate, of_page: true, is_old: true };
+            progress.learn(vec![lead], false);
+        }
+        for n in 0..18 {
+            let stage = progress.stage(&format!("semantic_scholar_{n}"));
+            stage.no = Some(No::broken("\"".repeat(900)));
+            stage.step = Some(Step::new(9, "x".repeat(200)));
         }
         let mut trail = progress.take_trail(&url("http://h/"));
         for n in 0..20 {
-            // Backslashes stay as they are in a query, and are doubled in JSON.
-            trail.follow(&format!("/{n}?{}", "\\".repeat(8_100)), 20).unwrap();
+            trail.visit(None).unwrap();
+            trail.follow(&format!("/{n}?{}", "x".repeat(8_100)), 20).unwrap();
         }
-        assert_eq!(progress.tried.len(), payload::MAX_CANDIDATES);
-        assert!(progress.deferred(&trail).is_some());
+        assert_eq!(progress.tried.len(), MAX_TRIED);
+        assert!(progress.deferred(Some(&trail), &Jar::default()).is_some());
     }
 }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
+use super::resolve::{Candidate, LINE, Leads};
 use crate::handler::MachineFault;
-use crate::job::{ErrorReason, Outcome, Reason, SkipReason, WallMs};
+use crate::job::{ErrorReason, Outcome, Reason, Scheme, SkipReason, WallMs};
 
 /// The longest text kept of one URL.
 const MAX_SHOWN_URL_BYTES: usize = 200;
@@ -31,12 +33,15 @@ pub(super) struct Verdict {
     /// Not before this time, where the server said so (milliseconds since 1970).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) not_before_ms: Option<i64>,
+    /// Whether it was a page that led on to candidates, whose verdicts count in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) leads_on: bool,
 }
 
 impl Verdict {
     fn new(reason: Reason, message: impl fmt::Display, passing: bool) -> Verdict {
         let message = sentence(&message);
-        Verdict { reason, message, status: None, passing, not_before_ms: None }
+        Verdict { reason, message, status: None, passing, not_before_ms: None, leads_on: false }
     }
 
     /// It will not turn out otherwise, however often it is asked.
@@ -52,6 +57,12 @@ impl Verdict {
     /// It is not to be asked.
     pub(super) fn skipped(reason: SkipReason, message: impl fmt::Display) -> Verdict {
         Verdict::new(Reason::Skipped(reason), message, false)
+    }
+
+    /// The same, of a page that led on to other candidates.
+    pub(super) fn leading_on(mut self) -> Verdict {
+        self.leads_on = true;
+        self
     }
 
     /// The same, decided by this status.
@@ -82,8 +93,17 @@ impl Verdict {
 pub(super) struct Tried {
     /// Tells two candidates apart whose masked texts are the same.
     pub(super) id: UrlId,
+    /// Who named it; empty for what the line gives.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(super) resolver: Box<str>,
     /// The URL, its query masked.
     pub(super) url: String,
+    /// Where in the resolver's answer it stood.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(super) evidence: Box<str>,
+    /// Whether it was asked only for where it leads: a page about the work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) page: bool,
     /// The verdict.
     #[serde(flatten)]
     pub(super) verdict: Verdict,
@@ -92,7 +112,16 @@ pub(super) struct Tried {
 impl Tried {
     /// A verdict on a URL.
     pub(super) fn new(url: &Url, verdict: Verdict) -> Tried {
-        Tried { id: UrlId::of(url), url: shown(url), verdict }
+        let (resolver, evidence) = Default::default();
+        Tried { id: UrlId::of(url), resolver, url: shown(url), evidence, page: false, verdict }
+    }
+
+    /// The same, of a candidate that `resolver` named.
+    pub(super) fn by(mut self, resolver: &str, candidate: &Candidate) -> Tried {
+        self.resolver = if resolver == LINE { Box::default() } else { resolver.into() };
+        self.evidence = candidate.evidence.clone();
+        self.page = candidate.leads == Leads::Page;
+        self
     }
 
     /// A verdict on a text that is no URL to be asked.
@@ -106,7 +135,8 @@ impl Tried {
                 shorten(bare.split('?').next().unwrap_or_default(), 40)
             }
         };
-        Tried { id: UrlId::digest(text), url, verdict }
+        let (resolver, evidence) = Default::default();
+        Tried { id: UrlId::digest(text), resolver, url, evidence, page: false, verdict }
     }
 }
 
@@ -115,15 +145,43 @@ impl Tried {
 pub(super) struct UrlId(String);
 
 impl UrlId {
-    /// The name of a URL.
+    /// The name of the place a URL leads to: the same for all spellings of it that lead there in practice (http and
+    /// https, a closing slash, other escapes, a version of an arXiv paper).
     pub(super) fn of(url: &Url) -> UrlId {
-        UrlId::digest(url.as_str())
+        UrlId::digest(&spelled(url))
+    }
+
+    /// The name of a request: this very URL, with these cookies.
+    pub(super) fn of_request(url: &Url, cookies: Option<&str>) -> UrlId {
+        match cookies {
+            Some(cookies) => UrlId::digest(&format!("{url}\n{cookies}")),
+            None => UrlId::digest(url.as_str()),
+        }
     }
 
     /// The name of a text.
     pub(super) fn digest(text: &str) -> UrlId {
         UrlId(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
     }
+}
+
+/// One spelling of a URL, for comparing.
+fn spelled(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().filter(|port| !matches!(port, 80 | 443));
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(paper) = Scheme::Arxiv.parse(url.as_str())
+        && url.path().starts_with("/pdf/")
+    {
+        let bare = paper.normal.trim_end_matches(|c: char| c.is_ascii_digit());
+        // Of an old id without a version the digits are its number.
+        let paper = bare.strip_suffix('v').unwrap_or(&paper.normal);
+        return format!("arxiv.org/pdf/{paper}");
+    }
+    let rest = format!("{}{query}", url.path());
+    let decoded = percent_decode_str(&rest).decode_utf8_lossy();
+    format!("{host}{port}{}", decoded.trim_end_matches('/'))
 }
 
 /// A URL as messages and logs show it: no user, no password, the query masked, not too long.
@@ -191,6 +249,27 @@ pub(super) fn disk_trouble(path: &Path, error: &io::Error) -> Result<Outcome, Ma
     Ok(Outcome::retry(ErrorReason::Internal, message))
 }
 
+/// An optional reason, by its name.
+pub(super) mod reason_name {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::job::Reason;
+
+    #[expect(clippy::ref_option, reason = "serde passes references")]
+    pub(in crate::handler::fetch) fn serialize<S: Serializer>(
+        reason: &Option<Reason>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(reason.map(Reason::name).unwrap_or_default())
+    }
+
+    pub(in crate::handler::fetch) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Reason>, D::Error> {
+        Ok(Reason::from_name(&String::deserialize(deserializer)?))
+    }
+}
+
 fn write_reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.name())
 }
@@ -223,6 +302,30 @@ mod tests {
             let tried = Tried::text(text, verdict());
             assert!(!tried.url.contains("secret"), "{}", tried.url);
         }
+    }
+
+    #[test]
+    fn spellings_of_one_place_have_one_name() {
+        let id = |text: &str| UrlId::of(&Url::parse(text).unwrap());
+        for (one, other) in [
+            ("http://h.org/a", "https://h.org/a/"),
+            ("http://h.org:80/a", "https://h.org:443/a"),
+            ("http://h.org/a%20(b)", "http://h.org/a%20%28b%29"),
+            ("https://arxiv.org/pdf/2101.00001", "http://export.arxiv.org/pdf/2101.00001v3.pdf"),
+            ("https://arxiv.org/pdf/cs/0503050", "http://arxiv.org/pdf/cs/0503050v1"),
+        ] {
+            assert_eq!(id(one), id(other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("http://h.org/a", "http://h.org/a?b"),
+            ("http://h.org/a", "http://h.org:8080/a"),
+            ("https://arxiv.org/pdf/2101.00001", "https://arxiv.org/pdf/2101.00002"),
+            ("https://arxiv.org/pdf/2101.00001", "https://arxiv.org/abs/2101.00001"),
+        ] {
+            assert_ne!(id(one), id(other), "{one} {other}");
+        }
+        let url = Url::parse("http://h.org/a").unwrap();
+        assert_ne!(UrlId::of_request(&url, None), UrlId::of_request(&url, Some("a=1")));
     }
 
     #[test]

@@ -1,31 +1,57 @@
-//! The walk over a job's candidates: each along its redirects, until one gives a verified file.
+//! The walk: resolver by resolver, candidate by candidate, hop by hop, until one gives a verified file.
 //!
-//! Every request, also every hop of a redirect, is made under a permit for its own host. When there is
-//! none the attempt ends deferred, with what it learned, and its worker is free; the permit of a
-//! request is returned as soon as its body has ended.
+//! ```text
+//!   for each resolver in order:  known candidates -> what it answers, step by step
+//!       each candidate:          robots? -> request -> redirect | page with links | file | verdict
+//!   nobody had one:              what the job comes to, and why
+//! ```
+//!
+//! It can break off before any request and go on in another process: whatever was learned is in [`Progress`]. When a host or a
+//! resolver is full the attempt ends deferred, and its worker is free.
 
-use ureq::http::{Response, StatusCode, header};
-use ureq::{Body, http};
+use std::time::Duration;
+
+use ureq::Body;
+use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
 
 use super::address;
 use super::classify;
-use super::download::{self, Download, Received, Receiver};
-use super::progress::{Progress, Trail};
-use super::retry_after;
+use super::client::Request;
+use super::download::{self, Download, Expected, Offer, Received, Receiver};
+use super::exchange::{self, Hold, Open, Unanswered};
+use super::jar::Jar;
+use super::page;
+use super::progress::{Counted, Lead, Progress, Trail};
+use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
+use super::robots::Known;
+use super::service::{self, Interrupted, Stepped};
+use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
-use super::{FetchHandler, manifest};
+use super::{Net, ended};
 use crate::handler::{Context, Ran};
-use crate::job::{ErrorReason, Key, Note, Outcome, Reason, SkipReason, WallMs};
-use crate::limit::Permit;
+use crate::job::{ErrorReason, Key, LimitKey, Mono, Observation, Outcome, Reason, SkipReason};
+
+/// How often one attempt waits for a host that says it is busy, before that counts as a failure.
+const MAX_WAITS: u32 = 30;
+/// How often a server is asked whether it has prepared the file.
+const MAX_POLLS: u32 = 3;
+/// How long to wait between two such questions, where the server does not say.
+const POLL_SECONDS: u64 = 5;
+/// How often a body that broke off is gone on with in one attempt.
+const MAX_RESUMES: u32 = 2;
 
 /// A candidate that gave a file.
 #[derive(Debug)]
 pub(super) struct Found {
+    /// Who named it.
+    pub(super) by: Box<str>,
     /// The candidate.
-    pub(super) url: Url,
+    pub(super) candidate: Candidate,
     /// What answered, after redirects.
     pub(super) final_url: Url,
+    /// Whether the way there left https.
+    pub(super) downgraded: bool,
     /// The file.
     pub(super) download: Box<Download>,
 }
@@ -33,20 +59,41 @@ pub(super) struct Found {
 /// One attempt's walk.
 pub(super) struct Walk<'w, 'c, 'j> {
     /// The client and the settings.
-    pub(super) handler: &'w FetchHandler,
+    pub(super) net: &'w Net,
     /// The job.
     pub(super) context: &'c mut Context<'j>,
     /// Where bytes go.
     pub(super) receiver: Receiver<'w>,
+    /// What is wanted.
+    pub(super) work: Work,
     /// What is known already.
     pub(super) progress: Progress,
+    /// The job's cookies.
+    pub(super) jar: Jar,
 }
 
-/// What one request came to.
+/// What one request for a file came to.
 enum Answer {
     Whole(Box<Download>),
-    Empty,
+    Page {
+        html: Vec<u8>,
+        verdict: Verdict,
+        kept: Option<Box<Download>>,
+    },
+    /// Ask the same URL again.
+    Again,
     Redirect(String),
+    NotModified,
+}
+
+/// What a validated request came to.
+pub(super) enum Revalidated {
+    /// What we hold is current.
+    Current,
+    /// There is a new file.
+    Changed(Box<Found>),
+    /// Nobody can say.
+    Unknown(Verdict),
 }
 
 impl Walk<'_, '_, '_> {
@@ -54,150 +101,544 @@ impl Walk<'_, '_, '_> {
     ///
     /// # Errors
     /// What the attempt comes to when no candidate gave a file.
-    pub(super) fn run(&mut self, candidates: &[Url]) -> Result<Found, Ran> {
-        for url in candidates {
-            if self.progress.has_verdict(url) {
-                continue;
-            }
-            match self.walk(url) {
-                Ok(found) => return Ok(found),
-                Err(Fault::Attempt(outcome)) => return Err(Ran::Finished(*outcome)),
-                Err(Fault::Machine(fault)) => return Err(Ran::GaveUp(fault)),
-                Err(Fault::Candidate(verdict)) => self.progress.add([Tried::new(url, verdict)]),
+    pub(super) fn run(&mut self) -> Result<Found, Ran> {
+        let net = self.net;
+        for active in net.order_for(&self.work) {
+            if let Some(found) = self.work_through(active)? {
+                return Ok(found);
             }
         }
         Err(self.conclude().into())
     }
 
-    fn walk(&mut self, candidate: &Url) -> Result<Found, Fault> {
-        let mut trail = self.progress.take_trail(candidate);
+    /// Everything one resolver has to offer.
+    fn work_through(&mut self, active: &Active) -> Result<Option<Found>, Ran> {
         loop {
-            match self.request(&trail)? {
-                Answer::Whole(download) => {
-                    let (url, final_url) = (candidate.clone(), trail.next);
-                    return Ok(Found { url, final_url, download });
+            self.see_pages_and_failures();
+            while let Some(lead) = self.next_candidate(active) {
+                self.count_known(active.name);
+                match self.try_candidate(&lead) {
+                    Ok(found) => return Ok(Some(found)),
+                    Err(Fault::Candidate(verdict)) => self.note(&lead, verdict),
+                    Err(fault) => return Err(ended(fault)),
                 }
+            }
+            if !self.progress.has_room() || !self.converse(active)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The work as resolvers see it now: also the pages and failures that were learned of.
+    fn see_pages_and_failures(&mut self) {
+        for page in &self.progress.pages {
+            if !self.work.pages.contains(page) {
+                self.work.pages.push(page.clone());
+            }
+        }
+        self.work.failed = self.progress.failed();
+    }
+
+    fn next_candidate(&self, active: &Active) -> Option<Lead> {
+        if let Some(lead) = self.progress.next_lead(active.name) {
+            return Some(lead.clone());
+        }
+        let known = active.resolver.known(&self.work).into_iter();
+        let mut untried = known.filter(|one| !self.progress.has_verdict(&one.url));
+        let candidate = untried.next().filter(|_| self.progress.has_room())?;
+        Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
+    }
+
+    /// Makes one step of the conversation with a resolver; whether there was one to make.
+    fn converse(&mut self, active: &Active) -> Result<bool, Ran> {
+        let Some(step) = self.progress.stage(active.name).step.clone() else { return Ok(false) };
+        let began = self.context.mono();
+        let resolver = (active.name, &*active.resolver);
+        let stepped = service::step(self.net, self.context, resolver, &self.work, &step);
+        let stepped = match stepped {
+            Ok(stepped) => stepped,
+            Err(Interrupted::Wait(key)) => return Err(self.wait(key, None).into()),
+            Err(Interrupted::ToldToWait(key)) => {
+                self.progress.waits += 1;
+                if self.progress.waits <= MAX_WAITS {
+                    return Err(self.wait(key, None).into());
+                }
+                let message = "it asked to be left alone again and again";
+                Stepped::No(
+                    super::resolve::No::new(NoKind::Busy, message),
+                    ErrorReason::RateLimited,
+                )
+            }
+            Err(Interrupted::Attempt(fault)) => return Err(ended(fault)),
+        };
+        self.take_in(active.name, stepped, began);
+        Ok(true)
+    }
+
+    fn take_in(&mut self, name: &str, stepped: Stepped, began: Mono) {
+        let elapsed_ms = u64::try_from(self.context.mono().since(began).as_millis());
+        let elapsed_ms = elapsed_ms.unwrap_or(u64::MAX);
+        if matches!(stepped, Stepped::NothingToAsk) {
+            self.progress.stage(name).step = None;
+            return;
+        }
+        let found = match &stepped {
+            Stepped::Said(said) => self.take_candidates(name, said),
+            _ => 0,
+        };
+        let counted = self.counted(name);
+        counted.asked = 1;
+        counted.elapsed_ms += elapsed_ms;
+        counted.found = counted.found.max(u32::from(found > 0));
+        if let Stepped::No(no, _) = &stepped {
+            counted.busy = u32::from(no.kind == NoKind::Busy);
+            counted.broken = u32::from(no.kind == NoKind::Broken);
+        }
+        let stage = self.progress.stage(name);
+        stage.elapsed_ms += elapsed_ms;
+        stage.found += found;
+        match stepped {
+            Stepped::Said(said) => stage.step = said.next,
+            Stepped::No(no, reason) => {
+                stage.reason = Some(Reason::Error(reason));
+                // That there is nothing more after some were found is no no.
+                stage.no = Some(no).filter(|no| stage.found == 0 || no.kind != NoKind::Absent);
+                stage.step = None;
+            }
+            Stepped::NothingToAsk => {}
+        }
+        if stage.step.is_none() && name == ARCHIVE {
+            self.progress.note_archive_asked();
+        }
+    }
+
+    /// Takes in what a service named; how many are new.
+    fn take_candidates(&mut self, name: &str, said: &Said) -> u32 {
+        let (pages, files): (Vec<_>, Vec<_>) =
+            said.found.iter().cloned().partition(|one| one.leads == Leads::Page);
+        for page in &pages {
+            self.progress.learn_page(page.url.clone());
+        }
+        let lead = |candidate| Lead { by: name.into(), candidate, of_page: false, is_old: false };
+        let count = u32::try_from(files.len() + pages.len()).unwrap_or(u32::MAX);
+        self.progress.learn(files.into_iter().map(lead).collect(), false);
+        count
+    }
+
+    /// What is counted of a resolver in this attempt.
+    fn counted(&mut self, name: &str) -> &mut Counted {
+        self.progress.stage(name).uncounted.get_or_insert_default()
+    }
+
+    /// A resolver named a candidate without being asked: that counts as an answer, once.
+    fn count_known(&mut self, name: &str) {
+        let stage = self.progress.stage(name);
+        if stage.found == 0 {
+            stage.found = 1;
+            let counted = self.counted(name);
+            (counted.asked, counted.found) = (1, 1);
+        }
+    }
+
+    /// A verdict on a candidate.
+    fn note(&mut self, lead: &Lead, verdict: Verdict) {
+        let url = &lead.candidate.url;
+        if !verdict.passing {
+            self.progress.drop_lead(url);
+        }
+        if self.has_expired(lead, &verdict) && self.progress.renew(&lead.by) {
+            return;
+        }
+        if is_for_archive(lead, &verdict, self.context.attempt()) {
+            self.progress.note_failed(url);
+        }
+        self.progress.add([Tried::new(url, verdict).by(&lead.by, &lead.candidate)]);
+    }
+
+    /// Whether this was a signed link that was good only for a while.
+    fn has_expired(&self, lead: &Lead, verdict: &Verdict) -> bool {
+        let query = lead.candidate.url.query().unwrap_or_default().to_ascii_lowercase();
+        let is_signed =
+            ["expires", "sig", "token", "policy"].iter().any(|word| query.contains(word));
+        lead.is_old && is_signed && matches!(verdict.status, Some(400 | 401 | 403 | 410))
+    }
+
+    fn try_candidate(&mut self, lead: &Lead) -> Result<Found, Fault> {
+        let mut trail = self.progress.take_trail(&lead.candidate.url);
+        loop {
+            let answer = match self.request(lead, &mut trail, &[]) {
+                // Where the walk had stopped may have been good only for a while: once more from the start.
+                Err(Fault::Candidate(verdict))
+                    if trail.is_old && !verdict.passing && verdict.status.is_some() =>
+                {
+                    trail = self.progress.take_trail(&lead.candidate.url);
+                    continue;
+                }
+                answer => answer?,
+            };
+            match answer {
+                Answer::Whole(download) => return Ok(found(lead, trail, download)),
                 Answer::Redirect(location) => {
-                    trail.follow(&location, self.handler.settings.max_redirects)?;
+                    trail.follow(&location, self.net.settings.max_redirects)?;
                 }
-                Answer::Empty if !trail.was_empty => trail.was_empty = true,
-                Answer::Empty => {
-                    let message = "an empty body, twice";
-                    return Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).into());
+                Answer::Again => {}
+                Answer::NotModified => {
+                    let message = "the server answered 304 though nothing was held";
+                    return Err(Verdict::lasting(ErrorReason::HttpStatus, message).into());
+                }
+                Answer::Page { html, verdict, kept } => {
+                    let page = page::read(&html, &trail.next);
+                    if let Some(refresh) = page.refresh.filter(|_| !trail.refreshed) {
+                        trail.refreshed = true;
+                        trail.follow(refresh.as_str(), self.net.settings.max_redirects)?;
+                        continue;
+                    }
+                    let leads = self.learn_from_page(lead, page.files);
+                    if let Some(download) = kept.filter(|_| leads == 0 && !is_page(lead)) {
+                        return Ok(found(lead, trail, download));
+                    }
+                    if leads == 0 {
+                        return Err(verdict.into());
+                    }
+                    let message = format!("a page that names {leads} more");
+                    let verdict = Verdict::lasting(ErrorReason::UnexpectedContent, message);
+                    return Err(verdict.leading_on().into());
                 }
             }
         }
     }
 
-    fn request(&mut self, trail: &Trail) -> Result<Answer, Fault> {
-        let url = &trail.next;
-        if !self.handler.settings.allow_private_addresses {
-            address::check_host(url)
-                .map_err(|refused| Verdict::skipped(SkipReason::PrivateAddress, refused))?;
+    /// Takes in the files that a page in a file's place names; how many are new.
+    fn learn_from_page(&mut self, lead: &Lead, files: Vec<Url>) -> u32 {
+        if lead.of_page {
+            return 0;
         }
-        if let Some(reason) = self.context.cancel().reason() {
-            return Err(reason.outcome().into());
+        let own = super::verdict::UrlId::of(&lead.candidate.url);
+        let files = files.into_iter().filter(|url| super::verdict::UrlId::of(url) != own);
+        let leads = files.map(|url| Lead {
+            by: lead.by.clone(),
+            candidate: Candidate {
+                url,
+                leads: Leads::File,
+                evidence: "named by a page".into(),
+                ..lead.candidate.clone()
+            },
+            of_page: true,
+            is_old: false,
+        });
+        self.progress.learn(leads.collect(), true)
+    }
+
+    /// One request of a trail.
+    fn request(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        validators: &[(HeaderName, String)],
+    ) -> Result<Answer, Fault> {
+        let key = self.key(lead, &trail.next)?;
+        self.see_robots(trail, &key)?;
+        let cookies = self.jar.header(&trail.next);
+        let url = trail.next.clone();
+        let partial = self.progress.partial.take();
+        let resumed = partial.filter(|partial| partial.is_of(&url));
+        let mut request = Request::get(&url);
+        request.headers.extend(validators.iter().cloned());
+        request.headers.extend(cookies.iter().map(|text| (header::COOKIE, text.clone())));
+        if let Some(partial) = &resumed {
+            request.headers.extend(Receiver::resume_headers(partial));
         }
-        let host = url.host_str().unwrap_or_default();
-        if let Some(verdict) = self.progress.told_to_wait(host) {
-            return Err(verdict.into());
-        }
-        let permit = self.admit(trail)?;
-        let asked = self.handler.client.get(url, self.context);
-        let (response, scope) = asked.map_err(|error| classify::before_body(error, url))?;
-        let answer = self.answer(response);
-        if let Err(Fault::Candidate(verdict)) = &answer
-            && verdict.is_rate_limit()
-        {
-            self.progress.note_told_to_wait(host, verdict);
-        }
-        // The body has ended, or is given up: only now has the host one request less.
-        drop(scope);
-        drop(permit);
+        trail.visit(cookies.as_deref())?;
+        let open = match exchange::ask(self.net, self.context, &key, &request) {
+            Ok(open) => open,
+            Err(unanswered) => {
+                self.progress.partial = resumed;
+                trail.unvisit();
+                return Err(self.unanswered(trail, unanswered));
+            }
+        };
+        let Open { response, hold } = open;
+        self.jar.take(response.headers(), &url);
+        let answer = self.answer(lead, trail, response, resumed.as_ref());
+        self.end(hold);
         answer
     }
 
-    /// A permit for the next request of the trail; none to be had defers the attempt.
-    fn admit(&mut self, trail: &Trail) -> Result<Permit, Fault> {
-        let own = &self.context.job().lane.key;
-        let key = Key::new(own.resolver.as_deref(), trail.next.host_str());
-        let key = key.map_err(|error| Verdict::lasting(ErrorReason::BadPayload, error))?;
-        self.context.admit(&key).map_err(|_| {
-            let checkpoint = self.progress.deferred(trail);
-            Outcome::Defer { key, not_before: None, checkpoint }.into()
+    fn end(&mut self, hold: Hold) {
+        hold.end(self.context);
+    }
+
+    fn unanswered(&mut self, trail: &Trail, unanswered: Unanswered) -> Fault {
+        match unanswered {
+            Unanswered::Wait(key) => self.wait(key, Some(trail)).into(),
+            Unanswered::ToldToWait(key, verdict) => {
+                self.progress.waits += 1;
+                if self.progress.waits > MAX_WAITS {
+                    verdict.into()
+                } else {
+                    self.wait(key, Some(trail)).into()
+                }
+            }
+            Unanswered::GivenUp(verdict) => verdict.into(),
+            Unanswered::Fault(fault) => fault,
+        }
+    }
+
+    /// The attempt goes on when there is a permit for `key`.
+    fn wait(&mut self, key: Key, trail: Option<&Trail>) -> Outcome {
+        service::wait_in_line(key, None, self.progress.deferred(trail, &self.jar))
+    }
+
+    /// The same, but not before so much time has passed.
+    fn wait_for(&mut self, key: Key, trail: &Trail, after: Duration) -> Outcome {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let not_before = self.context.wall().plus_ms(after_ms);
+        service::wait_in_line(key, Some(not_before), self.progress.deferred(Some(trail), &self.jar))
+    }
+
+    fn key(&self, lead: &Lead, url: &Url) -> Result<Key, Verdict> {
+        let is_of_line = &*lead.by == super::resolve::LINE;
+        let hint = self.progress.hint.as_deref().filter(|_| is_of_line);
+        key_of_file(url, hint).ok_or_else(|| {
+            let message = format!("{} has no host that can be counted", shown(url));
+            Verdict::lasting(ErrorReason::BadPayload, message)
         })
     }
 
-    fn answer(&self, response: Response<Body>) -> Result<Answer, Fault> {
+    /// Sees to it that the host's robots.txt allows the next request.
+    fn see_robots(&mut self, trail: &Trail, key: &Key) -> Result<(), Fault> {
+        let net = self.net;
+        if !net.settings.obey_robots {
+            return Ok(());
+        }
+        loop {
+            let now = self.context.mono();
+            match net.robots.ask(&trail.next, now) {
+                Known::Allowed => return Ok(()),
+                Known::Forbidden => {
+                    let message = "robots.txt forbids it";
+                    return Err(Verdict::skipped(SkipReason::Robots, message).into());
+                }
+                Known::Unavailable { until } => {
+                    self.progress.waits += 1;
+                    if self.progress.waits > MAX_WAITS {
+                        let message = "its robots.txt cannot be had, so nothing may be asked";
+                        return Err(Verdict::passing(ErrorReason::HttpStatus, message).into());
+                    }
+                    return Err(self.wait_for(key.clone(), trail, until.since(now)).into());
+                }
+                Known::Unknown(url) => self.fetch_robots(trail, key, &url)?,
+            }
+        }
+    }
+
+    fn fetch_robots(&mut self, trail: &Trail, key: &Key, url: &Url) -> Result<(), Fault> {
+        let hint = key.resolver.as_deref();
+        let key_of = |url: &Url| key_of_file(url, hint);
+        let (status, body) = match service::small_text(self.net, self.context, key_of, url) {
+            Ok(answer) => answer,
+            Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
+                return Err(self.wait(key, Some(trail)).into());
+            }
+            Err(Interrupted::Attempt(fault)) => return Err(fault),
+        };
+        let delay = self.net.robots.learn(url, status, &body, self.context.mono());
+        if let (Some(delay), Some(host)) = (delay, key.host.clone()) {
+            self.context.slow_down(&LimitKey::Host(host), delay);
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        response: Response<Body>,
+        resumed: Option<&download::Partial>,
+    ) -> Result<Answer, Fault> {
         let status = response.status();
-        let location = is_redirect(status)
-            .then(|| download::text_of(response.headers(), header::LOCATION).unwrap_or_default());
-        if let Some(location) = location {
+        if is_redirect(status) {
+            let location = download::text_of(response.headers(), header::LOCATION);
             download::drain(response.into_body());
-            return Ok(Answer::Redirect(location));
+            return Ok(Answer::Redirect(location.unwrap_or_default()));
         }
-        // 203: a proxy on the way has touched the answer; the bytes decide.
-        if matches!(status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
-            return Ok(match self.receiver.receive(response, self.context)? {
-                Received::Whole(download) => Answer::Whole(download),
-                Received::Empty => Answer::Empty,
-            });
+        match status {
+            StatusCode::NOT_MODIFIED => Ok(Answer::NotModified),
+            StatusCode::ACCEPTED => self.prepared_later(lead, trail, response),
+            // 203: a proxy on the way has touched the answer; the bytes decide.
+            StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => {
+                self.receive(lead, trail, response, resumed)
+            }
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+                if resumed.is_some() =>
+            {
+                self.receive(lead, trail, response, resumed)
+            }
+            _ => {
+                let after_ms = exchange::retry_after_ms(response.headers(), self.context);
+                let page = download::drain(response.into_body());
+                let now = self.context.wall();
+                Err(classify::status(status, after_ms, now, &page).into())
+            }
         }
-        let now = self.context.wall();
-        let retry_after_ms = retry_after_ms(response.headers(), now);
+    }
+
+    /// 202: the file is being prepared.
+    fn prepared_later(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        response: Response<Body>,
+    ) -> Result<Answer, Fault> {
+        let after_ms = exchange::retry_after_ms(response.headers(), self.context);
         let page = download::drain(response.into_body());
-        Err(classify::status(status, retry_after_ms, now, &page).into())
+        trail.polls += 1;
+        let after = Duration::from_millis(after_ms.unwrap_or(POLL_SECONDS * 1_000).max(1_000));
+        if trail.polls > MAX_POLLS || after > self.net.settings.give_up {
+            let now = self.context.wall();
+            return Err(classify::status(StatusCode::ACCEPTED, after_ms, now, &page).into());
+        }
+        trail.unvisit();
+        let key = self.key(lead, &trail.next)?;
+        Err(self.wait_for(key, trail, after).into())
+    }
+
+    fn receive(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        response: Response<Body>,
+        resumed: Option<&download::Partial>,
+    ) -> Result<Answer, Fault> {
+        let expected =
+            Expected { md5: lead.candidate.md5.clone(), sha256: lead.candidate.sha256.clone() };
+        let offer = Offer { url: &trail.next, expected: &expected, resumed };
+        match self.receiver.receive(response, &offer, self.context)? {
+            Received::Whole(download) => Ok(Answer::Whole(download)),
+            Received::Page { html, verdict, kept } => Ok(Answer::Page { html, verdict, kept }),
+            Received::Empty if !trail.was_empty => {
+                trail.was_empty = true;
+                trail.unvisit();
+                Ok(Answer::Again)
+            }
+            Received::Empty => {
+                let message = "an empty body, twice";
+                Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).into())
+            }
+            Received::Cut { verdict, partial } => {
+                self.progress.partial = partial;
+                if self.progress.partial.is_none() || trail.resumes >= MAX_RESUMES {
+                    return Err(verdict.into());
+                }
+                trail.resumes += 1;
+                trail.unvisit();
+                Ok(Answer::Again)
+            }
+        }
+    }
+
+    /// Asks whether a file we hold is still current.
+    ///
+    /// # Errors
+    /// What the attempt comes to when it cannot go on now.
+    pub(super) fn revalidate(
+        &mut self,
+        url: &Url,
+        validators: &[(HeaderName, String)],
+    ) -> Result<Revalidated, Ran> {
+        let Some(candidate) = Candidate::file(url.as_str(), "held") else {
+            let message = "the URL it came from cannot be asked";
+            return Ok(Revalidated::Unknown(Verdict::lasting(ErrorReason::BadPayload, message)));
+        };
+        let by = Box::from(super::resolve::LINE);
+        let lead = Lead { by, candidate, of_page: true, is_old: false };
+        let mut trail = self.progress.take_trail(url);
+        let verdict = loop {
+            match self.request(&lead, &mut trail, validators) {
+                Ok(Answer::NotModified) => return Ok(Revalidated::Current),
+                Ok(Answer::Whole(download)) => {
+                    return Ok(Revalidated::Changed(Box::new(found(&lead, trail, download))));
+                }
+                Ok(Answer::Again) => {}
+                Ok(Answer::Redirect(location)) => {
+                    match trail.follow(&location, self.net.settings.max_redirects) {
+                        Ok(()) => {}
+                        Err(verdict) => break verdict,
+                    }
+                }
+                Ok(Answer::Page { verdict, .. }) | Err(Fault::Candidate(verdict)) => break verdict,
+                Err(fault) => return Err(ended(fault)),
+            }
+        };
+        self.progress.revalidated = true;
+        Ok(Revalidated::Unknown(verdict))
     }
 
     /// What the attempt comes to when every candidate has its verdict.
     fn conclude(&mut self) -> Outcome {
-        let detail = manifest::tried_to_json(&self.progress.tried);
-        let tried = &self.progress.tried;
-        let passing = || tried.iter().filter(|tried| tried.verdict.passing);
-        let limited = passing().rfind(|tried| tried.verdict.is_rate_limit());
-        if let Some(last) = limited.or_else(|| passing().next_back()) {
-            let wait_until = passing().filter_map(|tried| tried.verdict.not_before_ms).max();
-            let now = self.context.wall();
-            let after_ms = wait_until.map(|at| WallMs(at).since_ms(now));
-            let (reason, note) = (error_of(last), note(last, detail));
-            return Outcome::Retry { reason, note, after_ms, checkpoint: self.progress.retried() };
+        super::conclude::conclude(self)
+    }
+
+    /// What the attempt learned about resolvers, for whoever counts; told once.
+    pub(super) fn observed(&mut self, fetched_by: Option<&str>) -> Vec<Observation> {
+        if let Some(name) = fetched_by {
+            // It may have been asked, and counted, in an earlier attempt.
+            self.counted(name).fetched = 1;
         }
-        // That another candidate is simply not there tells less than why one that is was refused.
-        let errors =
-            || tried.iter().filter(|tried| matches!(tried.verdict.reason, Reason::Error(_)));
-        let telling = errors().rfind(|tried| !tried.verdict.is_absence());
-        match telling.or_else(|| errors().next_back()).or(tried.last()) {
-            Some(last) => match last.verdict.reason {
-                Reason::Skipped(reason) => Outcome::Skipped { reason, note: note(last, detail) },
-                _ => Outcome::Fail { reason: error_of(last), note: note(last, detail) },
-            },
-            None => Outcome::skipped(SkipReason::NoOpenCopy, "no candidate is left to try"),
-        }
+        let observed = self.progress.take_observed(self.work.doi.as_deref());
+        self.net.learned.add(&observed);
+        observed
+    }
+
+    /// The particulars: who was asked, and what was tried.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.progress.stages().iter().filter_map(Asked::of).collect()
     }
 }
 
-fn error_of(tried: &Tried) -> ErrorReason {
-    match tried.verdict.reason {
-        Reason::Error(reason) => reason,
-        // Skipped candidates never pass and are told apart before.
-        Reason::Done(_) | Reason::Skipped(_) => ErrorReason::Internal,
+fn found(lead: &Lead, trail: Trail, download: Box<Download>) -> Found {
+    Found {
+        by: lead.by.clone(),
+        candidate: lead.candidate.clone(),
+        final_url: trail.next,
+        downgraded: trail.downgraded,
+        download,
     }
 }
 
-fn note(tried: &Tried, detail: String) -> Note {
-    Note::new(format!("{}: {}", tried.url, tried.verdict.message)).with_detail(detail)
+fn is_page(lead: &Lead) -> bool {
+    lead.candidate.leads == Leads::Page
+}
+
+/// Whether an archive may have what this candidate did not give: it is gone for good, or was not to be had twice.
+fn is_for_archive(lead: &Lead, verdict: &Verdict, attempt: u32) -> bool {
+    let is_public = address::check_host(&lead.candidate.url).is_ok()
+        && lead.candidate.url.host_str().is_some_and(|host| host.contains('.'))
+        && !matches!(
+            verdict.reason,
+            Reason::Skipped(SkipReason::PrivateAddress | SkipReason::Robots)
+        );
+    let is_final = !verdict.passing || attempt > 1;
+    let is_of_archive = &*lead.by == ARCHIVE;
+    is_public
+        && is_final
+        && !is_of_archive
+        && !is_page(lead)
+        && !verdict.is_rate_limit()
+        && !verdict.leads_on
 }
 
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 300..=303 | 307 | 308)
 }
 
-fn retry_after_ms(headers: &http::HeaderMap, now: WallMs) -> Option<u64> {
-    let text = download::text_of(headers, header::RETRY_AFTER)?;
-    retry_after::parse_ms(&text, now)
-}
-
 /// A note on where a file came from.
 pub(super) fn told(found: &Found) -> String {
-    format!("{} bytes from {}", found.download.inspected.bytes, shown(&found.final_url))
+    let way = if found.downgraded { ", the last of the way without TLS" } else { "" };
+    let named = if &*found.by == super::resolve::LINE {
+        String::new()
+    } else {
+        format!(", named by {}", found.by)
+    };
+    format!("{} bytes from {}{named}{way}", found.download.inspected.bytes, shown(&found.final_url))
 }

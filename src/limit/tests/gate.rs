@@ -1,6 +1,5 @@
 //! [`Gate`]: every limit at once, or nothing.
 
-use std::collections::HashMap;
 use std::slice::from_ref;
 
 use super::super::{Gate, KeyLimits, KeyStatus, Limits, Permit, Rate, Wait, WaitReason};
@@ -18,7 +17,8 @@ fn rate(text: &str) -> KeyLimits {
 }
 
 fn gate(by_key: impl IntoIterator<Item = (LimitKey, KeyLimits)>) -> Gate {
-    Gate::new(Limits { max_per_host: Some(2), by_key: by_key.into_iter().collect() })
+    let by_key = by_key.into_iter().collect();
+    Gate::new(Limits { max_per_host: Some(2), by_key, ..Limits::default() })
 }
 
 fn full(on: LimitKey, running: u32, limit: u32) -> Wait {
@@ -30,7 +30,7 @@ fn no_token(on: LimitKey, until: Mono) -> Wait {
 }
 
 fn status(key: LimitKey, running: u32, limit: Option<u32>, next_token: Option<Mono>) -> KeyStatus {
-    KeyStatus { key, running, limit, next_token }
+    KeyStatus { key, running, limit, next_token, held_until: None }
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn status_shows_the_busiest_and_whoever_a_rate_makes_wait() {
 
 #[test]
 fn a_gate_without_limits_admits_and_counts() {
-    let gate = Gate::new(Limits { max_per_host: None, by_key: HashMap::new() });
+    let gate = Gate::new(Limits::default());
     let held: Vec<Permit> =
         (0..50).map(|_| gate.try_admit(&host("a.org"), START).unwrap()).collect();
     assert_eq!(gate.status(START, 5), [status(limit_host("a.org"), 50, None, None)]);

@@ -2,7 +2,9 @@
 
 mod bucket;
 mod gate;
+mod hold;
 mod keyed;
+mod terms;
 
 use parking_lot::Mutex;
 use std::sync::Arc;

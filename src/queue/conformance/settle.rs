@@ -358,7 +358,7 @@ pub fn the_last_particulars_of_done_come_back_after_a_requeue(subject: &mut dyn 
     let mut process = Process::start(subject);
     let with = |state, reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
-        finish(state, reason, Note { message: String::new(), detail })
+        finish(state, reason, Note { detail, ..Note::default() })
     };
     let requeue = |process: &mut Process| {
         process.store.insert(&[job("a")], OnDuplicate::Requeue, START).unwrap()[0]

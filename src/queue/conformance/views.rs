@@ -274,6 +274,27 @@ pub fn the_story_keeps_the_last_attempts(subject: &mut dyn Subject) {
     assert_eq!(u64::from(process.view("a").attempts_total), tries);
 }
 
+/// In the order asked for, and none for a row that is not there.
+pub fn stories_are_told_as_each_job_tells_its_own(subject: &mut dyn Subject) {
+    let mut process = Process::start(subject);
+    assert!(process.store.stories(&[]).unwrap().is_empty());
+    process.ended(job("simple"), done());
+    process.ended(job("failed"), failed(ErrorReason::Dns));
+    process.insert(&[job("retried")]);
+    for change in [again(START), again(START), failed(ErrorReason::Tls)] {
+        let token = process.lease_only().token;
+        process.settle(token, change);
+    }
+    let rows = ["retried", "simple", "failed", "retried"].map(|id| process.view(id).row);
+    let gone = crate::job::JobRow(rows.iter().map(|row| row.0).max().unwrap() + 1);
+    let asked = [rows[0], rows[1], gone, rows[2], rows[3]];
+    let stories = process.store.stories(&asked).unwrap();
+    assert_eq!(stories.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 0, 1, 3]);
+    assert_eq!(stories[0], process.story("retried"));
+    assert_eq!(stories[3], process.story("failed"));
+    assert_eq!(stories[4], stories[0]);
+}
+
 /// Each field on its own, seen by each owner.
 pub fn remaining_tells_what_is_left(subject: &mut dyn Subject) {
     let mut process = Process::start(subject);

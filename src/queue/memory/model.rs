@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::owners::OwnerState;
+use super::yields::Yields;
 use crate::job::{
     ArtifactId, Change, Epoch, Event, FinalState, JobRow, JobSpec, Key, Kind, Lane, LaneId,
     LeaseToken, Leased, Note, Priority, Reason, State, WallMs,
@@ -76,6 +77,7 @@ pub(super) struct Model {
     /// The jobs in [`Place::Leased`], and by whom.
     pub(super) leased: BTreeMap<JobRow, i64>,
     pub(super) owners: BTreeMap<i64, OwnerState>,
+    pub(super) yields: Yields,
     last_row: i64,
     pub(super) last_owner: i64,
 }
@@ -301,7 +303,11 @@ impl Model {
             }
             Settled::Accepted(job.state())
         });
-        settled.unwrap_or(Settled::LeaseLost)
+        let settled = settled.unwrap_or(Settled::LeaseLost);
+        if settled != Settled::LeaseLost {
+            settlement.change.observed().iter().for_each(|observed| self.yields.add(observed));
+        }
+        settled
     }
 
     fn make_due(&mut self, now: WallMs, woken: &mut BTreeSet<(Priority, LaneId)>) {

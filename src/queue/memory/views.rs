@@ -92,6 +92,11 @@ impl Model {
         let job = self.jobs.get(&row)?;
         Some((view(row, job), job.story.clone()))
     }
+
+    pub(super) fn stories(&self, rows: &[JobRow]) -> Vec<Vec<AttemptView>> {
+        let story = |row| self.jobs.get(row).map(|job| job.story.clone()).unwrap_or_default();
+        rows.iter().map(story).collect()
+    }
 }
 
 fn count(counts: &mut Counts, state: State) {

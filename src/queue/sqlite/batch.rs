@@ -9,6 +9,7 @@ use super::lanes::Lanes;
 use super::row;
 use super::sql;
 use super::tally::Tally;
+use super::yields::Yields;
 use crate::job::{Epoch, JobRow, LaneId, Priority, Reason, State, WallMs};
 use crate::queue::store::ReadyLane;
 
@@ -76,6 +77,8 @@ pub(super) struct Batch<'a> {
     pub(super) lanes: &'a mut Lanes,
     /// The counts.
     pub(super) tally: Tally,
+    /// What resolvers yielded.
+    pub(super) yields: Yields,
     /// Who knows already, should there be work for others.
     pub(super) known_to: Option<i64>,
     /// Whether others must hear that there is work.
@@ -92,6 +95,7 @@ impl<'a> Batch<'a> {
             conn,
             lanes,
             tally: Tally::default(),
+            yields: Yields::default(),
             known_to: None,
             ring: false,
             ready: Vec::new(),
@@ -201,6 +205,7 @@ impl<'a> Batch<'a> {
     pub(super) fn finish(mut self) -> Worked<Vec<String>> {
         self.write_places()?;
         self.tally.flush(self.conn, self.lanes)?;
+        self.yields.flush(self.conn)?;
         if !self.ring {
             return Ok(Vec::new());
         }

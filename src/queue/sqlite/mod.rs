@@ -32,6 +32,7 @@ mod tests;
 mod turn;
 mod upkeep;
 mod view;
+mod yields;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ use super::store::{
     Owner, Page, ReadyLane, RecoverTerms, Recovered, Remaining, RetryFilter, Store, StoreError,
     Turn, TurnReport,
 };
-use crate::job::{ArtifactId, JobRow, JobSpec, Kind, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, Kind, Observation, WallMs};
 use batch::Batch;
 use fault::Worked;
 use lanes::Lanes;
@@ -215,6 +216,10 @@ impl Store for SqliteStore {
         self.read(|conn, lanes| view::counts_by(conn, lanes, by))
     }
 
+    fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
+        self.read(|conn, _| yields::all(conn))
+    }
+
     fn list(
         &mut self,
         filter: &Filter,
@@ -229,6 +234,10 @@ impl Store for SqliteStore {
             Some(job) => view::show(conn, lanes, job),
             None => Ok(None),
         })
+    }
+
+    fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError> {
+        self.read(|conn, _| view::stories(conn, rows))
     }
 
     fn retry_failed(

@@ -24,7 +24,10 @@ use crate::queue::store::StoreError;
 const APPLICATION_ID: i32 = 0x6f72_6368;
 
 /// Every step of the schema, oldest first: name as refinery has it, and text.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__queue", include_str!("migrations/V1__queue.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__queue", include_str!("migrations/V1__queue.sql")),
+    ("V2__yield", include_str!("migrations/V2__yield.sql")),
+];
 
 /// The schema this version knows.
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
@@ -235,8 +238,10 @@ enum Found {
 }
 
 fn look(conn: &Connection, path: &Path) -> Result<Found, StoreError> {
-    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let at = |error: rusqlite::Error| Fault::from(error).at(path);
+    // One snapshot: between two reads somebody else may make the queue.
+    let conn = conn.unchecked_transaction().map_err(at)?;
+    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let application = number("SELECT application_id FROM pragma_application_id").map_err(at)?;
     if application != i64::from(APPLICATION_ID) {
         return match number("SELECT count(*) FROM sqlite_schema").map_err(at)? {

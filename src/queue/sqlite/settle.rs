@@ -51,6 +51,7 @@ pub(super) fn settle(
         };
         let state = State::InProgress.next(settlement.change.event())?;
         apply(batch, &mut first, settlement, lane, now)?;
+        batch.yields.add(settlement.change.observed());
         answers.push(Settled::Accepted(state));
     }
     Ok(answers)

@@ -230,6 +230,22 @@ pub(super) const LEASES_BY_LANE: &str = "SELECT lane, count(*) FROM lease GROUP 
 /// How many leases there are, and how many are one owner's.
 pub(super) const COUNT_LEASES: &str = "SELECT count(*), ifnull(sum(owner = ?1), 0) FROM lease";
 
+/// Whether something was observed of a resolver and prefix.
+pub(super) const IS_YIELD: &str = "SELECT 1 FROM yield WHERE resolver = ?1 AND prefix = ?2";
+/// Adds what was observed. A sum past 64 bits is a real number, and then the bound is the lesser.
+pub(super) const ADD_YIELD: &str = "
+    INSERT INTO yield (resolver, prefix, asked, found, fetched, busy, broken, elapsed_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT (resolver, prefix) DO UPDATE SET
+        asked = min(asked + excluded.asked, 4294967295), found = min(found + excluded.found, 4294967295),
+        fetched = min(fetched + excluded.fetched, 4294967295), busy = min(busy + excluded.busy, 4294967295),
+        broken = min(broken + excluded.broken, 4294967295),
+        elapsed_ms = min(elapsed_ms + excluded.elapsed_ms, 9223372036854775807)";
+/// All that was observed, in the order of its key.
+pub(super) const YIELDS: &str = "
+    SELECT resolver, prefix, asked, found, fetched, busy, broken, elapsed_ms
+    FROM yield ORDER BY resolver, prefix";
+
 /// A job as people see it.
 pub(super) const VIEW: &str = "
     SELECT j.id, ifnull(p.state, 0), ifnull(p.epoch, 0), ifnull(p.attempts, 0), ifnull(p.attempts_total, 0),

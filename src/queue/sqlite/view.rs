@@ -157,13 +157,22 @@ pub(super) fn show(
     job: JobRow,
 ) -> Worked<Option<(JobView, Vec<AttemptView>)>> {
     let Some(view) = job_view(conn, lanes, job)? else { return Ok(None) };
+    Ok(Some((view, story(conn, job)?)))
+}
+
+/// See [`crate::queue::store::Store::stories`]. A seek for each job: they may lie far apart.
+pub(super) fn stories(conn: &Connection, jobs: &[JobRow]) -> Worked<Vec<Vec<AttemptView>>> {
+    jobs.iter().map(|job| story(conn, *job)).collect()
+}
+
+fn story(conn: &Connection, job: JobRow) -> Worked<Vec<AttemptView>> {
     let mut statement = conn.prepare_cached(sql::ATTEMPTS)?;
     let mut rows = statement.query([job.0])?;
     let mut story = Vec::new();
     while let Some(row) = rows.next()? {
         story.push(row::attempt(row)?);
     }
-    Ok(Some((view, story)))
+    Ok(story)
 }
 
 /// See [`crate::queue::store::Store::counts`].

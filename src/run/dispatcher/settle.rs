@@ -120,7 +120,7 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
     let message = format!("cancelled after its timeout of {} s", timeout.as_secs());
     Outcome::Retry {
         reason: ErrorReason::Deadline,
-        note: Note { message, detail: note.detail },
+        note: Note { message, ..note },
         after_ms: None,
         checkpoint,
     }
@@ -128,16 +128,17 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
 
 /// A checkpoint over the limit is a fault of its handler, not of the turn it would spoil.
 fn bounded(outcome: Outcome) -> Outcome {
-    match &outcome {
-        Outcome::Retry { checkpoint: Some(data), .. }
-        | Outcome::Defer { checkpoint: Some(data), .. }
-            if data.len() > MAX_CHECKPOINT_BYTES =>
-        {
-            let error = StoreError::CheckpointTooLarge(data.len());
-            Outcome::fail(ErrorReason::Internal, error.to_string())
-        }
-        _ => outcome,
+    let (bytes, observed) = match &outcome {
+        Outcome::Retry { checkpoint: Some(data), note, .. } => (data.len(), note.observed.clone()),
+        Outcome::Defer { checkpoint: Some(data), .. } => (data.len(), Vec::new()),
+        _ => return outcome,
+    };
+    if bytes <= MAX_CHECKPOINT_BYTES {
+        return outcome;
     }
+    let error = StoreError::CheckpointTooLarge(bytes);
+    let note = Note::new(error.to_string()).with_observed(observed);
+    Outcome::Fail { reason: ErrorReason::Internal, note }
 }
 
 fn settled_event<'a>(
@@ -184,6 +185,47 @@ impl Tally {
             Change::Again { .. } => self.retried += 1,
             Change::Defer { .. } => self.deferred += 1,
             Change::HandBack => self.handed_back += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Observation;
+
+    fn retry(checkpoint_bytes: usize) -> (Outcome, Vec<Observation>) {
+        let observed = vec![Observation { asked: 3, ..Observation::of("arxiv", None) }];
+        let outcome = Outcome::Retry {
+            reason: ErrorReason::Timeout,
+            note: Note::new("slow").with_observed(observed.clone()),
+            after_ms: None,
+            checkpoint: Some(vec![0; checkpoint_bytes]),
+        };
+        (outcome, observed)
+    }
+
+    #[test]
+    fn what_a_cut_off_attempt_observed_is_counted_all_the_same() {
+        let (outcome, observed) = retry(1);
+        match past_deadline(outcome, Duration::from_secs(7)) {
+            Outcome::Retry { reason: ErrorReason::Deadline, note, .. } => {
+                assert_eq!((note.observed, note.message.contains("7 s")), (observed, true));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_over_the_limit_fails_its_job_and_keeps_what_it_observed() {
+        let (outcome, _) = retry(MAX_CHECKPOINT_BYTES);
+        assert_eq!(bounded(outcome.clone()), outcome);
+        let (outcome, observed) = retry(MAX_CHECKPOINT_BYTES + 1);
+        match bounded(outcome) {
+            Outcome::Fail { reason: ErrorReason::Internal, note } => {
+                assert_eq!(note.observed, observed);
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

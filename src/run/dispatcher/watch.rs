@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use crate::job::Mono;
+use crate::limit::WaitReason;
 use crate::run::event::{Busy, Event, Progress};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -44,8 +45,13 @@ impl Dispatcher {
                 let wait = parked.iter().find(|parked| parked.on == status.key);
                 Busy {
                     held: wait.map_or(0, |wait| wait.held),
-                    waiting: wait.map(|wait| wait.reason.clone()),
-                    until: wait.and_then(|wait| wait.until).or(status.next_token),
+                    waiting: wait
+                        .map(|wait| wait.reason.clone())
+                        .or(status.held_until.map(|_| WaitReason::Held)),
+                    until: wait
+                        .and_then(|wait| wait.until)
+                        .or(status.held_until)
+                        .or(status.next_token),
                     key: status.key,
                     running: status.running,
                     limit: status.limit,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, LeaseToken};
-use crate::limit::{KeyLimits, Limits, Rate};
+use crate::limit::{KeyLimits, Limits, Rate, Told};
 
 /// Ready jobs by priority and lane, the lanes, and what runs.
 pub(super) struct Toy {
@@ -240,6 +240,66 @@ fn a_token_that_was_given_back_does_not_wait_for_the_next_one() {
     toy.add(1, 2, 1);
     assert_eq!(toy.settle(), 0);
     taken.refund();
+    assert_eq!(toy.settle(), 1);
+}
+
+/// A server's word at this moment: nobody asks for `seconds`.
+fn hold(toy: &Toy, key: &LimitKey, seconds: u64) {
+    let after = Some(Duration::from_secs(seconds));
+    toy.gate.hold(key, Told { asked_at: toy.now, now: toy.now, after });
+}
+
+#[test]
+fn a_held_lane_waits_for_the_end_of_the_hold_and_is_looked_at_once_for_each_end_it_was_told() {
+    let mut toy = behind_one_resolver(resolver("r", Some(9), None), 8);
+    let a = LimitKey::Host("a".into());
+    hold(&toy, &a, 5);
+    toy.add(0, 2, 4);
+    toy.add(1, 2, 1);
+    assert_eq!(toy.settle(), 1, "only the other host's");
+    let parked = toy.frontier.parked(1).remove(0);
+    assert_eq!((parked.on, parked.reason), (a.clone(), WaitReason::Held));
+    assert_eq!(toy.frontier.next_tick(), Some(Mono::from_ms(5_000)));
+    hold(&toy, &a, 30);
+    let refusals = toy.frontier.refusals;
+    toy.advance(Duration::from_secs(5));
+    assert_eq!(toy.settle(), 0);
+    assert_eq!(toy.frontier.refusals, refusals + 1, "refused again, and parked");
+    assert_eq!(toy.frontier.next_tick(), Some(Mono::from_ms(30_000)));
+    toy.finish(0);
+    assert_eq!(toy.settle(), 0, "a slot that returns does not end a hold");
+    toy.advance(Duration::from_secs(25));
+    assert_eq!(toy.settle(), 4);
+}
+
+#[test]
+fn jobs_of_a_key_that_is_given_up_come_up_a_slot_at_a_time() {
+    let mut toy = behind_one_resolver(resolver("r", Some(2), Some("1/day")), 8);
+    hold(&toy, &LimitKey::Resolver("r".into()), 100_000);
+    (0..3).for_each(|lane| _ = toy.add(lane, 2, 10));
+    let mut ended = 0;
+    while toy.settle() > 0 {
+        assert!(toy.running.len() <= 2, "beyond its slots");
+        while !toy.running.is_empty() {
+            toy.finish(0);
+            ended += 1;
+        }
+    }
+    assert_eq!((ended, toy.frontier.held(), toy.frontier.lanes()), (30, 0, 0));
+}
+
+#[test]
+fn a_lane_that_waits_for_a_hold_comes_up_when_the_key_is_given_up() {
+    let mut toy = behind_one_resolver(Limits::default(), 8);
+    let a = LimitKey::Host("a".into());
+    hold(&toy, &a, 800);
+    toy.advance(Duration::from_secs(800));
+    toy.advance(Duration::from_millis(1));
+    hold(&toy, &a, 800);
+    toy.add(0, 2, 1);
+    assert_eq!(toy.settle(), 0);
+    assert_eq!(toy.frontier.next_tick(), Some(Mono::from_ms(900_000)));
+    toy.advance(Duration::from_secs(100));
     assert_eq!(toy.settle(), 1);
 }
 

@@ -13,10 +13,31 @@
 //! Must never take silence for absence. [`NoKind::Absent`] needs the service's own word that it does not know the work or
 //! knows of no open copy; an answer that is merely not understood is [`NoKind::Broken`].
 
+mod arxiv;
+mod core_ac;
+mod crossref;
+mod datacite;
+mod doaj;
+mod europe_pmc;
+mod figshare;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
+mod hal;
+mod lenient;
+mod local;
+mod loose;
+mod openaire;
+mod openalex;
+mod osf;
+mod plan;
+mod pmc;
 mod reply;
+mod semantic_scholar;
 #[cfg(test)]
 mod testing;
 mod unpaywall;
+mod wayback;
+mod zenodo;
 
 use std::fmt;
 
@@ -25,7 +46,14 @@ use url::Url;
 
 use crate::job::{Identifier, Scheme};
 
+pub(super) use plan::{Active, Plan, key_of_file};
+pub use plan::{Off, OffReason, PlanError, ResolverSettings, names};
 pub(super) use reply::Reply;
+
+/// The name of the URLs in the line itself.
+pub(super) const LINE: &str = "line";
+/// The name of the resolver that is asked for what others named and could not give.
+pub(super) const ARCHIVE: &str = "wayback";
 
 /// The work that is wanted: its identifiers in their normal forms (see [`Scheme::parse`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -200,6 +228,16 @@ pub(super) enum HostType {
     Publisher,
     /// A repository.
     Repository,
+}
+
+impl HostType {
+    /// The name in manifests.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            HostType::Publisher => "publisher",
+            HostType::Repository => "repository",
+        }
+    }
 }
 
 /// What a candidate leads to.

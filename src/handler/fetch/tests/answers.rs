@@ -193,22 +193,10 @@ fn the_expected_checksum_is_verified() {
 }
 
 #[test]
-fn being_told_to_wait_is_a_retry_at_that_time() {
-    let after = |status: u16, header: &'static str, expected: &str| match check(
-        move || Reply::of(status, header, b""),
-        expected,
-    ) {
-        Outcome::Retry { after_ms, .. } => after_ms,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(after(429, "Retry-After: 7\r\n", "retry rate_limited"), Some(7_000));
-    let date = "Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n";
-    assert_eq!(after(429, date, "retry rate_limited"), Some(60_000));
-    assert_eq!(after(429, "", "retry rate_limited"), None);
-    assert_eq!(after(503, "Retry-After: 0\r\n", "retry rate_limited"), Some(0));
-    assert_eq!(after(503, "", "retry http_status"), None);
-    assert_eq!(after(500, "", "retry http_status"), None);
-    assert_eq!(after(202, "Retry-After: 3\r\n", "retry http_status"), Some(3_000));
+fn a_server_in_trouble_is_tried_again_later() {
+    check(|| Reply::of(503, "", b""), "retry http_status");
+    check(|| Reply::of(500, "Retry-After: 7\r\n", b""), "retry http_status");
+    check(|| Reply::of(504, "", b""), "retry http_status");
 }
 
 #[test]
@@ -236,10 +224,9 @@ fn the_first_candidate_that_is_whole_wins_and_the_others_are_noted() {
 }
 
 #[test]
-fn a_job_fails_with_the_most_telling_reason_and_waits_for_what_may_pass() {
+fn a_job_fails_with_the_most_telling_reason_and_asks_again_only_what_may_pass() {
     let server = Server::start(|request| match request.target.as_str() {
         "/wall" => Reply::ok(b"<html>Log in"),
-        "/busy" => Reply::of(429, "Retry-After: 9\r\n", b""),
         "/slow" => Reply::of(504, "", b""),
         _ => Reply::of(404, "", b""),
     });
@@ -251,20 +238,16 @@ fn a_job_fails_with_the_most_telling_reason_and_waits_for_what_may_pass() {
     assert_eq!(in_short(&rig.fetch(&urls(&["/wall", "/gone"]))), "fail wall");
     assert_eq!(in_short(&rig.fetch(&urls(&["/gone"]))), "fail http_status");
 
-    // The one that asks to be left alone comes last: nothing else of its host is asked after that.
-    let mut job = job(&urls(&["/wall", "/slow", "/busy", "/good"]));
+    let mut job = job(&urls(&["/wall", "/slow"]));
     let outcome = rig.run(&job);
-    assert_eq!(server.targets()[3..], ["/wall", "/slow", "/busy"]);
-    let Outcome::Retry { after_ms: Some(9_000), checkpoint, .. } = &outcome else {
-        panic!("{outcome:?}")
-    };
-    assert_eq!(in_short(&outcome), "retry rate_limited");
+    let Outcome::Retry { checkpoint, .. } = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(in_short(&outcome), "retry http_status");
     // The next attempt asks only those that may have changed their mind.
     job.checkpoint.clone_from(checkpoint);
     (job.attempt, job.attempts_total) = (2, 2);
     let asked = server.targets().len();
     rig.run(&job);
-    assert_eq!(server.targets()[asked..], ["/slow", "/busy"]);
+    assert_eq!(server.targets()[asked..], ["/slow"]);
 }
 
 #[test]
@@ -280,7 +263,9 @@ fn a_line_without_urls_is_no_failure_and_one_with_bad_urls_is() {
 fn a_job_is_first_run_under_the_host_it_will_ask_unless_its_line_names_one() {
     let key_of = |payload: &str, key: Key| {
         let spec = JobSpec::new("a", "fetch").unwrap().with_payload(payload);
-        crate::handler::fetch_first_key(&JobSpec { key, ..spec })
+        crate::handler::FetchPlan::new(&FetchSettings::default())
+            .unwrap()
+            .first_key(&JobSpec { key, ..spec })
     };
     let host = |host: &str| Key::new(Some("x"), Some(host)).unwrap();
     let bare = Key::new(Some("x"), None).unwrap();

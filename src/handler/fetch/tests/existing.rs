@@ -5,13 +5,13 @@ use super::*;
 
 #[test]
 fn a_whole_file_is_not_fetched_again() {
-    let server = Server::start(|_| Reply::of(200, "ETag: \"e1\"\r\n", PDF));
+    let server = Server::start(|_| Reply::ok(PDF));
     let rig = Rig::new();
     let mut job = job(&json!({ "url": server.url("/") }));
     let first = rig.run(&job);
     assert_eq!(in_short(&first), "done ok");
 
-    // Recorded: the record stays as it is.
+    // Recorded, and the server gave nothing to ask by: the record stays as it is.
     job.previous = Some(detail(&first).to_string());
     let again = rig.run(&job);
     assert_eq!(in_short(&again), "done exists");
@@ -24,6 +24,46 @@ fn a_whole_file_is_not_fetched_again() {
     assert_eq!(detail(&unrecorded)["sha256"], detail(&first)["sha256"]);
     assert_eq!(detail(&unrecorded)["path"], detail(&first)["path"]);
     assert_eq!(server.targets().len(), 1);
+}
+
+#[test]
+fn a_file_whose_server_gave_validators_is_asked_about_and_not_fetched_again() {
+    let server = Server::start(|request| {
+        if request.head.to_ascii_lowercase().contains("if-none-match: \"e1\"") {
+            return Reply::raw("HTTP/1.1 304 Not Modified\r\nETag: \"e1\"\r\n\r\n");
+        }
+        Reply::of(200, "ETag: \"e1\"\r\n", PDF)
+    });
+    let rig = Rig::new();
+    let mut job = job(&json!({ "url": server.url("/") }));
+    let first = rig.run(&job);
+    job.previous = Some(detail(&first).to_string());
+    let again = rig.run(&job);
+    assert_eq!(in_short(&again), "done not_modified", "{again:?}");
+    assert_eq!(detail(&again), detail(&first));
+    assert_eq!(server.targets().len(), 2);
+}
+
+#[test]
+fn a_file_that_changed_at_its_server_is_replaced_and_one_that_is_gone_there_is_kept() {
+    let other = [b"%PDF-1.4 other\n", PDF].concat();
+    let newer = other.clone();
+    let server = Server::start(move |request| match request.before {
+        0 => Reply::of(200, "ETag: \"e1\"\r\n", PDF),
+        1 => Reply::of(200, "ETag: \"e2\"\r\n", &newer),
+        _ => Reply::of(404, "", b""),
+    });
+    let rig = Rig::new();
+    let mut job = job(&json!({ "url": server.url("/") }));
+    let first = rig.run(&job);
+    job.previous = Some(detail(&first).to_string());
+    let second = rig.run(&job);
+    assert_eq!(in_short(&second), "done ok", "{second:?}");
+    assert_eq!(std::fs::read(&rig.files()[0]).unwrap(), other);
+    job.previous = Some(detail(&second).to_string());
+    let third = rig.run(&job);
+    assert_eq!(in_short(&third), "done exists", "{third:?}");
+    assert_eq!(detail(&third), detail(&second));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod answers;
 mod existing;
+mod hosts;
 mod redirects;
+mod resolving;
 mod server;
 mod ways;
 
@@ -15,12 +17,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{FetchHandler, FetchSettings};
-use crate::clock::Manual;
+use super::{FetchHandler, FetchSettings, ResolverSettings};
+use crate::clock::{Clock, Manual};
 use crate::handler::{Cancel, Completion, Context, ContextParts, Handler, Ran};
 use crate::job::{
-    ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono, Outcome,
-    Priority, WallMs,
+    ArtifactId, Epoch, JobRow, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono, Observation,
+    Outcome, Priority, WallMs,
 };
 use crate::limit::{Gate, Limits};
 
@@ -56,6 +58,7 @@ impl Rig {
             out: out.clone(),
             allow_private_addresses: true,
             read_timeout: Duration::from_secs(60),
+            obey_robots: false,
             ..FetchSettings::default()
         };
         change(&mut settings);
@@ -79,6 +82,30 @@ impl Rig {
         self.run(&job(payload))
     }
 
+    /// This line, to the end of its first attempt.
+    fn finish(&self, payload: &Value) -> Outcome {
+        self.finish_job(&mut job(payload))
+    }
+
+    /// An attempt to its end: deferred, it waits as long as it must and goes on.
+    fn finish_job(&self, job: &mut Leased) -> Outcome {
+        for _ in 0..200 {
+            let (key, not_before, checkpoint) = match self.run(job) {
+                Outcome::Defer { key, not_before, checkpoint } => (key, not_before, checkpoint),
+                ended => return ended,
+            };
+            let wait_ms = not_before.map_or(0, |at| at.since_ms(self.clock.wall()));
+            self.clock.advance(Duration::from_millis(wait_ms));
+            if let Err(wait) = self.gate.try_admit(&key, self.clock.mono()) {
+                let until = wait.until.expect("only time stands in the way");
+                self.clock.advance(until.since(self.clock.mono()));
+            }
+            job.checkpoint = checkpoint;
+            job.lane = Arc::new(Lane { key, ..Lane::clone(&job.lane) });
+        }
+        panic!("deferred again and again");
+    }
+
     fn run(&self, job: &Leased) -> Outcome {
         let (send, outcome) = crossbeam_channel::bounded(1);
         let completion =
@@ -88,7 +115,7 @@ impl Rig {
             cancel: &self.cancel,
             gate: &self.gate,
             clock: &self.clock,
-            permit: self.gate.try_admit(&job.lane.key, Mono::default()).ok(),
+            permit: self.gate.try_admit(&job.lane.key, self.clock.mono()).ok(),
             deadline: Mono::from_ms(3_600_000),
             worker: 0,
             owner_directory: None,
@@ -161,5 +188,16 @@ fn detail(outcome: &Outcome) -> Value {
             note.detail.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
         }
         Outcome::Defer { .. } => Value::Null,
+    }
+}
+
+/// What an outcome has counted.
+fn observed(outcome: &Outcome) -> Vec<Observation> {
+    match outcome {
+        Outcome::Done { note, .. }
+        | Outcome::Skipped { note, .. }
+        | Outcome::Retry { note, .. }
+        | Outcome::Fail { note, .. } => note.observed.clone(),
+        Outcome::Defer { .. } => Vec::new(),
     }
 }

@@ -65,7 +65,7 @@ fn nobody_listening_is_an_error_of_the_connection_and_no_name_one_of_dns() {
     assert_eq!(in_short(&outcome), "retry connect", "{outcome:?}");
 
     let mut rig = Rig::new();
-    let settings = rig.handler.settings.clone();
+    let settings = rig.handler.net.settings.clone();
     rig.handler =
         FetchHandler::with_names(settings, |_| Err(io::Error::other("no such name"))).unwrap();
     let outcome = rig.fetch_url("http://a.test/");

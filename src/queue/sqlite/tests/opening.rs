@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{NOW, Place, insert, options, specs};
+use super::{NOW, Place, insert, options, settlement, specs, turn};
+use crate::job::{DoneReason, Note, Observation, Outcome};
 use crate::queue::sqlite::open::create_file;
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore};
 use crate::queue::store::{OnDuplicate, Store, StoreError};
@@ -97,7 +98,29 @@ fn a_queue_of_a_newer_version_is_refused() {
         "INSERT INTO refinery_schema_history VALUES (9, 'later', '2030-01-01T00:00:00Z', '1')";
     Connection::open(place.path()).unwrap().execute_batch(newer).unwrap();
     let error = SqliteStore::open(&place.path(), &options()).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 9, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 9, known: 2, .. }), "{error}");
+}
+
+/// What the first version of orch made, with jobs in it.
+#[test]
+fn a_queue_of_an_older_version_is_brought_up_to_date_and_keeps_its_jobs() {
+    let place = Place::new();
+    insert(&mut place.open(), 3);
+    let older = "DROP TABLE yield; DELETE FROM counter WHERE name = 'yields';
+                 DELETE FROM refinery_schema_history WHERE version > 1";
+    Connection::open(place.path()).unwrap().execute_batch(older).unwrap();
+    // As the commands that only look open it.
+    let look = OpenOptions { create: false, ..options() };
+    let mut store = SqliteStore::open(&place.path(), &look).unwrap();
+    assert_eq!(store.yields().unwrap(), []);
+    assert_eq!(store.counts().unwrap().queued, 3);
+    let owner = store.register(NOW).unwrap();
+    let leased = turn(&mut store, &owner, &[], 1).leased;
+    let observed = Observation { asked: 1, ..Observation::of("arxiv", None) };
+    let note = Note::default().with_observed(vec![observed.clone()]);
+    let done = Outcome::Done { reason: DoneReason::Ok, note };
+    turn(&mut store, &owner, &[settlement(&leased[0], done)], 0);
+    assert_eq!(store.yields().unwrap(), [observed]);
 }
 
 #[test]

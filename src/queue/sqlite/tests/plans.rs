@@ -53,6 +53,8 @@ fn no_hot_statement_scans_or_sorts() {
         sql::NEXT_LANE,
         sql::TALLIES,
         sql::DROP_EMPTY_TALLY,
+        sql::IS_YIELD,
+        sql::ADD_YIELD,
         sql::VIEW,
         sql::WALK_ALL,
         sql::WALK_LEASED,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
-use crate::job::{ArtifactId, JobRow, JobSpec, Kind, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, Kind, Observation, WallMs};
 use crate::queue::store::*;
 
 const NONE: u8 = 0;
@@ -100,6 +100,9 @@ impl Store for Locked {
     fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
         self.inner.counts_by(by)
     }
+    fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
+        self.inner.yields()
+    }
     fn list(
         &mut self,
         filter: &Filter,
@@ -110,6 +113,9 @@ impl Store for Locked {
     }
     fn show(&mut self, id: &ArtifactId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
         self.inner.show(id)
+    }
+    fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError> {
+        self.inner.stories(rows)
     }
     fn retry_failed(
         &mut self,

@@ -1,15 +1,19 @@
-//! `orch queue stats`: how many jobs are in which state.
+//! `orch queue stats`: how many jobs are in which state, and what resolvers have yielded.
+
+mod yields;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::args::TableFormat;
-use super::error::{CliError, Exit};
-use super::output::{Column, Table};
-use super::session::Session;
+use crate::cli::args::TableFormat;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{Column, Table};
+use crate::cli::session::Session;
 use crate::job::State;
+use crate::queue::WorkQueue;
 use crate::queue::store::{Counts, Dimension};
+use yields::{Yield, YieldJson};
 
 /// Count jobs by state
 ///
@@ -19,11 +23,21 @@ use crate::queue::store::{Counts, Dimension};
 Examples:
   orch queue stats
   orch queue stats --by reason
+  orch queue stats --by resolver
   orch queue stats --format json | jq .queued
 
+With --by resolver, beside the jobs that ask it next, what asking each resolver has come to so far:
+  asked    works it was asked about
+  found    of those, it named at least one copy
+  fetched  of those, its copy is the file that was kept
+  busy     put off: it was held, or asked to be left alone
+  broken   it gave no answer that could be read
+  mean_ms  milliseconds for one work; empty when it was never asked
+These count finished attempts, of jobs that are gone now too.
+
 JSON: {\"queued\":…,\"in_progress\":…,\"done\":…,\"skipped\":…,\"error\":…,\"total\":…}, and with --by
-also \"by\": {\"host\": {\"arxiv.org\": {the same six}}}. Jobs without a host or resolver are counted
-under \"-\".")]
+also \"by\": {\"host\": {\"arxiv.org\": {the same six}}}; a resolver has the six above beside them. Jobs
+without a host or resolver are counted under \"-\".")]
 pub struct StatsArgs {
     /// Break the counts down; may be given several times
     #[arg(long, value_name = "WHAT")]
@@ -88,33 +102,61 @@ impl From<&Counts> for CountsJson {
     }
 }
 
+#[derive(Serialize)]
+struct GroupJson {
+    #[serde(flatten)]
+    counts: CountsJson,
+    #[serde(flatten)]
+    yielded: Option<YieldJson>,
+}
+
+/// One value of what the counts are broken down by. Only resolvers yield.
+struct Row {
+    name: String,
+    counts: Counts,
+    yielded: Option<Yield>,
+}
+
 pub(super) fn run(session: &mut Session, args: &StatsArgs) -> Result<Exit, CliError> {
     let mut queue = session.open_existing()?;
     let all = queue.counts()?;
     let mut groups = Vec::new();
     for by in &args.by {
-        groups.push((*by, queue.counts_by(by.dimension())?));
+        groups.push((*by, rows(&mut queue, *by)?));
     }
     match args.format {
         TableFormat::Json => session.out.json(&as_json(&all, &groups))?,
         TableFormat::Table => {
             session.out.table(&by_state(&all))?;
-            for (by, counts) in &groups {
+            for (by, rows) in &groups {
                 session.out.line("")?;
-                session.out.table(&by_group(*by, counts))?;
+                session.out.table(&by_group(*by, rows))?;
             }
         }
     }
     Ok(Exit::Ok)
 }
 
-fn as_json(all: &Counts, groups: &[(By, Vec<(String, Counts)>)]) -> Value {
+fn rows(queue: &mut WorkQueue, by: By) -> Result<Vec<Row>, CliError> {
+    let counts = queue.counts_by(by.dimension())?;
+    if by != By::Resolver {
+        let row = |(name, counts)| Row { name, counts, yielded: None };
+        return Ok(counts.into_iter().map(row).collect());
+    }
+    let row = |(name, counts, sum)| Row { name, counts, yielded: Some(sum) };
+    Ok(yields::by_resolver(counts, &queue.yields()?).into_iter().map(row).collect())
+}
+
+fn as_json(all: &Counts, groups: &[(By, Vec<Row>)]) -> Value {
     let mut root = json!(CountsJson::from(all));
     if let Some(root) = root.as_object_mut().filter(|_| !groups.is_empty()) {
-        let group = |(by, counts): &(By, Vec<(String, Counts)>)| {
-            let members =
-                counts.iter().map(|(name, counts)| (name.clone(), json!(CountsJson::from(counts))));
-            (by.name().to_owned(), Value::Object(members.collect()))
+        let member = |row: &Row| {
+            let counts = CountsJson::from(&row.counts);
+            let group = GroupJson { counts, yielded: row.yielded.map(YieldJson::from) };
+            (row.name.clone(), json!(group))
+        };
+        let group = |(by, rows): &(By, Vec<Row>)| {
+            (by.name().to_owned(), Value::Object(rows.iter().map(member).collect()))
         };
         let by: Map<String, Value> = groups.iter().map(group).collect();
         root.insert("by".to_owned(), Value::Object(by));
@@ -131,16 +173,20 @@ fn by_state(counts: &Counts) -> Table {
     table
 }
 
-fn by_group(by: By, groups: &[(String, Counts)]) -> Table {
+fn by_group(by: By, rows: &[Row]) -> Table {
     let mut columns = vec![Column::text(by.name())];
     columns.extend(State::ALL.map(|state| Column::numbers(state.name())));
     columns.push(Column::numbers("total"));
+    if by == By::Resolver {
+        columns.extend(yields::COLUMNS);
+    }
     let mut table = Table::new(&columns);
-    for (name, counts) in groups {
-        let mut row = vec![name.clone()];
-        row.extend(State::ALL.map(|state| counts.of(state).to_string()));
-        row.push(counts.total().to_string());
-        table.row(row);
+    for row in rows {
+        let mut cells = vec![row.name.clone()];
+        cells.extend(State::ALL.map(|state| row.counts.of(state).to_string()));
+        cells.push(row.counts.total().to_string());
+        cells.extend(row.yielded.into_iter().flat_map(Yield::cells));
+        table.row(cells);
     }
     table
 }

@@ -1,0 +1,213 @@
+//! Hosts that want to be left alone: told to slow down, forbidden by robots.txt, asked for patience.
+
+use super::server::{Reply, Server};
+use super::*;
+
+/// The wait for the key that an outcome defers to, in seconds.
+#[track_caller]
+fn held_seconds(rig: &Rig, outcome: &Outcome) -> u64 {
+    let Outcome::Defer { key, not_before: None, .. } = outcome else { panic!("{outcome:?}") };
+    let wait = rig.gate.try_admit(key, rig.clock.mono()).expect_err("the host is held");
+    wait.until.expect("time ends it").since(rig.clock.mono()).as_secs()
+}
+
+fn obeying() -> Rig {
+    Rig::with(|settings| settings.obey_robots = true)
+}
+
+#[test]
+fn told_to_slow_down_the_whole_host_waits_and_no_attempt_is_counted() {
+    for (status, header, seconds) in [
+        (429, "Retry-After: 7\r\n", 7),
+        (429, "Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n", 60),
+        // A floor, where nothing or nothing of use is said.
+        (429, "", 1),
+        (429, "Retry-After: 0\r\n", 1),
+        (429, "Retry-After: soon\r\n", 1),
+        (503, "Retry-After: 3\r\n", 3),
+    ] {
+        let server = Server::start(move |request| match request.before {
+            0 => Reply::of(status, header, b"slow down"),
+            _ => Reply::ok(PDF),
+        });
+        let rig = Rig::new();
+        let mut job = job(&json!({ "url": server.url("/a.pdf") }));
+        let outcome = rig.run(&job);
+        assert_eq!(held_seconds(&rig, &outcome), seconds, "{status} {header}");
+        // Another job of that host does not ask either.
+        let other = rig.run(&super::job(&json!({ "url": server.url("/b.pdf") })));
+        assert!(matches!(other, Outcome::Defer { .. }), "{other:?}");
+        assert_eq!(server.targets(), ["/a.pdf"]);
+        let Outcome::Defer { checkpoint, .. } = outcome else { panic!() };
+        job.checkpoint = checkpoint;
+        assert_eq!(in_short(&rig.finish_job(&mut job)), "done ok");
+    }
+}
+
+#[test]
+fn a_host_that_wants_hours_is_given_up_at_once() {
+    let server = Server::start(|_| Reply::of(429, "Retry-After: 54000\r\n", b""));
+    let rig = Rig::new();
+    let outcome = rig.fetch_url(&server.url("/a.pdf"));
+    assert_eq!(in_short(&outcome), "fail rate_limited", "{outcome:?}");
+    // And its other jobs end without a request.
+    let outcome = rig.fetch_url(&server.url("/b.pdf"));
+    assert_eq!(in_short(&outcome), "fail rate_limited", "{outcome:?}");
+    assert_eq!(server.targets(), ["/a.pdf"]);
+}
+
+#[test]
+fn a_resolver_that_wants_hours_is_busy_and_passed_over() {
+    let server = Server::start(|request| {
+        if request.target.starts_with("/unpaywall") {
+            return Reply::of(429, "Retry-After: 54000\r\n", b"");
+        }
+        Reply::ok(PDF)
+    });
+    let port = server.address().port();
+    let rig = Rig::with(|settings| {
+        settings.contact_email = Some("me@lib.test".to_owned());
+        let base = |text: String| Some(Url::parse(&text).unwrap());
+        settings.resolvers = vec![
+            ResolverSettings {
+                base_url: base(format!("http://busy.test:{port}/unpaywall")),
+                ..ResolverSettings::named("unpaywall")
+            },
+            ResolverSettings {
+                base_url: base(format!("http://doi.test:{port}/doi")),
+                ..ResolverSettings::named("landing_page")
+            },
+        ];
+    });
+    let mut job = job(&json!({ "doi": "10.1234/abc" }));
+    let outcome = rig.finish_job(&mut job);
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+    assert_eq!(detail(&outcome)["asked"][0]["said"], "busy");
+    assert_eq!(observed(&outcome)[0].busy, 1);
+}
+
+#[test]
+fn a_host_that_says_later_again_and_again_is_not_waited_for_for_ever() {
+    let server = Server::start(|_| Reply::of(429, "Retry-After: 1\r\n", b""));
+    let rig = Rig::new();
+    let outcome = rig.finish(&json!({ "url": server.url("/") }));
+    assert!(
+        matches!(&*in_short(&outcome), "fail rate_limited" | "retry rate_limited"),
+        "{outcome:?}"
+    );
+    assert!(server.targets().len() < 50, "{}", server.targets().len());
+}
+
+#[test]
+fn a_file_that_is_being_prepared_is_asked_for_a_few_times() {
+    let server = Server::start(|request| match request.before {
+        0 | 1 => Reply::of(202, "Retry-After: 3\r\n", b"please wait"),
+        _ => Reply::ok(PDF),
+    });
+    let rig = Rig::new();
+    let began = rig.clock.mono();
+    assert_eq!(in_short(&rig.finish(&json!({ "url": server.url("/") }))), "done ok");
+    assert_eq!(rig.clock.mono().since(began).as_secs(), 6);
+
+    let never = Server::start(|_| Reply::of(202, "", b"please wait"));
+    let outcome = Rig::new().finish(&json!({ "url": never.url("/") }));
+    assert_eq!(in_short(&outcome), "retry http_status", "{outcome:?}");
+    assert_eq!(never.targets().len(), 4);
+}
+
+#[test]
+fn what_robots_txt_forbids_is_not_asked_for() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/robots.txt" => Reply::ok(b"User-agent: *\nDisallow: /private/\n"),
+        _ => Reply::ok(PDF),
+    });
+    let rig = obeying();
+    let outcome = rig.finish(&json!({ "url": server.url("/private/a.pdf") }));
+    assert_eq!(in_short(&outcome), "skipped robots", "{outcome:?}");
+    let outcome = rig.finish(&json!({ "url": server.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+    // Asked once for all of them.
+    assert_eq!(server.targets(), ["/robots.txt", "/a.pdf"]);
+}
+
+#[test]
+fn a_redirect_into_what_robots_txt_forbids_is_not_followed() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/robots.txt" => Reply::ok(b"User-agent: *\nDisallow: /private/\n"),
+        "/a" => Reply::to("/private/a.pdf"),
+        _ => Reply::ok(PDF),
+    });
+    let outcome = obeying().finish(&json!({ "url": server.url("/a") }));
+    assert_eq!(in_short(&outcome), "skipped robots", "{outcome:?}");
+}
+
+#[test]
+fn a_host_without_robots_txt_forbids_nothing_and_one_whose_cannot_be_had_is_not_asked() {
+    let without = Server::start(|request| match request.target.as_str() {
+        "/robots.txt" => Reply::of(404, "", b"no"),
+        _ => Reply::ok(PDF),
+    });
+    assert_eq!(in_short(&obeying().finish(&json!({ "url": without.url("/") }))), "done ok");
+
+    for status in [500, 503, 429] {
+        let down = Server::start(move |request| match request.target.as_str() {
+            "/robots.txt" => Reply::of(status, "", b""),
+            _ => Reply::ok(PDF),
+        });
+        let rig = obeying();
+        let outcome = rig.run(&job(&json!({ "url": down.url("/") })));
+        assert!(matches!(outcome, Outcome::Defer { .. }), "{status}: {outcome:?}");
+        assert_eq!(down.targets(), ["/robots.txt"]);
+    }
+
+    let recovering = Server::start(|request| match (request.target.as_str(), request.before) {
+        ("/robots.txt", 0) => Reply::of(500, "", b""),
+        ("/robots.txt", _) => Reply::ok(b""),
+        _ => Reply::ok(PDF),
+    });
+    assert_eq!(in_short(&obeying().finish(&json!({ "url": recovering.url("/") }))), "done ok");
+}
+
+#[test]
+fn a_crawl_delay_is_kept_between_the_end_of_one_answer_and_the_next_request() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/robots.txt" => Reply::ok(b"User-agent: *\nCrawl-delay: 5\n"),
+        _ => Reply::ok(PDF),
+    });
+    let rig = obeying();
+    let began = rig.clock.mono();
+    for n in 0..3 {
+        assert_eq!(
+            in_short(&rig.finish(&json!({ "url": server.url(&format!("/{n}")) }))),
+            "done ok"
+        );
+        std::fs::remove_file(&rig.files()[0]).unwrap();
+    }
+    assert!(rig.clock.mono().since(began) >= Duration::from_secs(10));
+}
+
+#[test]
+fn an_honest_agent_that_is_turned_away_does_not_come_back_in_disguise() {
+    let server = Server::start(|_| Reply::of(403, "", b"no robots"));
+    let rig = Rig::with(|settings| settings.contact_email = Some("me@lib.test".to_owned()));
+    let url = |path: &str| server.url(path);
+    let outcome = rig.finish(&json!({ "url": url("/a"), "urls": [url("/b")] }));
+    assert_eq!(in_short(&outcome), "fail http_status");
+    let agents: Vec<String> = server
+        .seen()
+        .iter()
+        .flat_map(|request| {
+            request
+                .head
+                .lines()
+                .filter(|l| l.to_lowercase().starts_with("user-agent"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(agents.len(), 2);
+    assert!(
+        agents.iter().all(|agent| agent.contains("orch/") && agent.contains("me@lib.test")),
+        "{agents:?}"
+    );
+}

@@ -1,0 +1,4 @@
+//! No robots.txt may make its reader panic.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| orch::fuzzing::robots(data));
