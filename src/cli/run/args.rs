@@ -262,9 +262,13 @@ mod tests {
                 https: None,
                 no_proxy: "localhost".into(),
             },
+            // A program that embeds the library says whom to ask; a person has them all.
+            resolvers: fetch.resolvers.clone(),
             ..usual
         };
         assert_eq!(fetch, expected, "the defaults of both are the same");
+        let names: Vec<&str> = fetch.resolvers.iter().map(|own| &*own.name).collect();
+        assert_eq!(names, crate::handler::resolver_names().collect::<Vec<_>>());
 
         let set = [Flag::new("--x", &["fetch", "proxy"], "http://set:2")];
         let sources = Sources { flags: set.to_vec(), ..Sources::default() };
