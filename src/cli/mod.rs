@@ -111,7 +111,9 @@ fn dispatch(
         Command::Resolve(args) => resolve::run(&mut session, args, &environment),
         Command::Doctor(args) => doctor::run(&mut session, args, &environment),
         // Done above.
-        Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Config(_) => Ok(Exit::Ok),
+        Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Config(_) => {
+            Ok(Exit::Ok)
+        }
     };
     ended(done, &mut session.out)
 }

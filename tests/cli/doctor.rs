@@ -9,7 +9,10 @@ use crate::run::origin::{Answer, Origin};
 /// The finding of that name.
 fn finding<'r>(report: &'r Value, check: &str) -> &'r Value {
     let checks = report["checks"].as_array().unwrap();
-    checks.iter().find(|it| it["check"] == check).unwrap_or_else(|| panic!("no {check}: {report:#}"))
+    checks
+        .iter()
+        .find(|it| it["check"] == check)
+        .unwrap_or_else(|| panic!("no {check}: {report:#}"))
 }
 
 fn status<'r>(report: &'r Value, check: &str) -> &'r str {
@@ -22,10 +25,19 @@ fn a_new_place_is_fit_and_is_left_as_it_was() {
     let ran = place.ok("doctor --offline");
     for check in ["config", "clock", "contact", "queue", "queue disk", "out", "out disk", "proxy"] {
         let lines = ran.out.lines().filter(|line| line[6..].starts_with(&format!("{check} ")));
-        assert_eq!(lines.count(), 1 + usize::from(["queue", "out"].contains(&check)), "{check}: {}", ran.out);
+        assert_eq!(
+            lines.count(),
+            1 + usize::from(["queue", "out"].contains(&check)),
+            "{check}: {}",
+            ran.out
+        );
     }
     assert!(ran.out.contains("warn  contact"), "{}", ran.out);
-    assert!(ran.out.contains("warn  unpaywall         off: it needs an e-mail address -> "), "{}", ran.out);
+    assert!(
+        ran.out.contains("warn  unpaywall         off: it needs an e-mail address -> "),
+        "{}",
+        ran.out
+    );
     assert!(ran.out.contains("ok    crossref          on; not asked"), "{}", ran.out);
     assert!(std::fs::read_dir(place.folder()).unwrap().next().is_none(), "nothing was made");
 }
@@ -66,7 +78,9 @@ fn each_resolver_is_asked_one_question() {
     let report = place.run("doctor --format json").code(1).json();
     assert_eq!((&report["ok"], status(&report, "unpaywall")), (&false.into(), "ok"));
     assert_eq!(status(&report, "doaj"), "fail");
-    assert!(finding(&report, "doaj")["to_do"].as_str().unwrap().contains("resolvers.doaj.base_url"));
+    assert!(
+        finding(&report, "doaj")["to_do"].as_str().unwrap().contains("resolvers.doaj.base_url")
+    );
 }
 
 #[test]
@@ -80,11 +94,14 @@ fn what_keeps_a_run_from_working_is_a_failure_and_says_what_to_do() {
         assert!(found["found"].as_str().unwrap().contains(word), "{name}: {found}");
         assert!(found["to_do"].is_string(), "{name}: {found}");
     };
-    let no_queue = |place: &Place| drop(place.write("state/workqueue.sqlite", "not a database, but long enough"));
+    let no_queue = |place: &Place| {
+        drop(place.write("state/workqueue.sqlite", "not a database, but long enough"))
+    };
     check(no_queue, "queue", "workqueue.sqlite");
     check(|place| drop(place.write("state", "")), "queue", "state");
     check(|place| drop(place.write("artifacts", "")), "out", "artifacts");
-    let no_roots = |place: &Place| drop(place.write("orch.toml", "[fetch]\nca_file = \"none.pem\"\n"));
+    let no_roots =
+        |place: &Place| drop(place.write("orch.toml", "[fetch]\nca_file = \"none.pem\"\n"));
     check(no_roots, "resolvers", "none.pem");
 }
 
@@ -101,10 +118,15 @@ fn a_damaged_queue_is_found() {
     let place = Place::new();
     place.write("in.jsonl", noops(2_000));
     place.ok("queue import in.jsonl");
-    // A page in the middle, as a bad disk would leave it; nobody has the file open.
+    // The first page of the jobs, as a bad disk would leave it; nobody has the file open then.
+    let root: u64 = {
+        let db = rusqlite::Connection::open(place.database()).unwrap();
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'job'";
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
     let mut bytes = std::fs::read(place.database()).unwrap();
-    let middle = bytes.len() / 2 / 4_096 * 4_096;
-    bytes[middle..middle + 4_096].fill(0x5a);
+    let at = usize::try_from(root - 1).unwrap() * 4_096;
+    bytes[at..at + 4_096].fill(0x5a);
     std::fs::write(place.database(), bytes).unwrap();
     let report = place.run("doctor --offline --format json").code(1).json();
     let queue = finding(&report, "queue");
@@ -116,7 +138,8 @@ fn a_wrong_configuration_is_told_as_everywhere() {
     let place = Place::new();
     place.write("orch.toml", "[fetch]\ncontact_email = \"test@test.com\"\n");
     for line in ["doctor --offline", "resolve 10.1234/open"] {
-        let ran: Ran = place.run(line).code(2).says(&["orch.toml:2:17: fetch.contact_email", "placeholder"]);
+        let ran: Ran =
+            place.run(line).code(2).says(&["orch.toml:2:17: fetch.contact_email", "placeholder"]);
         assert_eq!(ran.out, "");
     }
 }

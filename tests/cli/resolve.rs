@@ -66,7 +66,10 @@ fn each_resolver_is_shown_with_what_it_says_and_nothing_is_fetched() {
     let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["doi:10.1234/open"]);
     assert_eq!(rows[1], ["resolver", "said", "url", "licence", "version", "evidence", "ms"]);
-    assert_eq!(rows[2][..5], ["unpaywall", "found", "https://publisher.example/open.pdf", "cc-by", "publishedVersion"]);
+    assert_eq!(
+        rows[2][..5],
+        ["unpaywall", "found", "https://publisher.example/open.pdf", "cc-by", "publishedVersion"]
+    );
     assert_eq!(rows[2][5], "best_oa_location");
     assert_eq!(rows[3][..2], ["crossref", "absent"]);
     assert!(!table.contains('\u{1b}'), "no colours in a pipe");
@@ -78,7 +81,10 @@ fn json_is_one_object_a_line() {
     let origin = Origin::start(|path, _| services(path));
     let place = place_of(&origin, &["line", "unpaywall", "crossref"], "");
     let said = lines(&place.ok("resolve 10.1234/open doi:10.1234/closed --format json"));
-    assert_eq!((&said[0]["id"], &said[1]["id"]), (&"doi:10.1234/open".into(), &"doi:10.1234/closed".into()));
+    assert_eq!(
+        (&said[0]["id"], &said[1]["id"]),
+        (&"doi:10.1234/open".into(), &"doi:10.1234/closed".into())
+    );
     let resolvers = said[0]["resolvers"].as_array().unwrap();
     let in_short: Vec<_> = resolvers.iter().map(|it| (&it["resolver"], &it["said"])).collect();
     assert_eq!(
@@ -91,7 +97,10 @@ fn json_is_one_object_a_line() {
     );
     let candidate = &resolvers[1]["candidates"][0];
     assert_eq!(candidate["url"], "https://publisher.example/open.pdf");
-    assert_eq!((&candidate["leads"], &candidate["host_type"]), (&"file".into(), &"publisher".into()));
+    assert_eq!(
+        (&candidate["leads"], &candidate["host_type"]),
+        (&"file".into(), &"publisher".into())
+    );
     assert!(resolvers[2]["message"].as_str().is_some_and(|message| !message.is_empty()));
     assert!(resolvers[1]["elapsed_ms"].is_u64());
 }
@@ -110,7 +119,8 @@ fn a_clear_no_is_an_answer_and_silence_beside_nothing_found_is_none() {
 fn ids_come_from_standard_input_one_a_line() {
     let origin = Origin::start(|path, _| services(path));
     let place = place_of(&origin, &["unpaywall"], "");
-    let ids = place.write("ids.txt", "# remark\n10.1234/open\n\n  https://doi.org/10.1234/closed \n");
+    let ids =
+        place.write("ids.txt", "# remark\n10.1234/open\n\n  https://doi.org/10.1234/closed \n");
     let mut command = place.command("resolve - --format json");
     command.stdin(std::fs::File::open(ids).unwrap());
     let said = lines(&Ran::of(&mut command).code(0));
@@ -124,11 +134,14 @@ fn what_cannot_be_asked_is_refused_before_anybody_is_asked() {
     let place = place_of(&origin, &["unpaywall"], "");
     place.run("resolve 10.1234/open nonsense").code(2).says(&["\"nonsense\" is no DOI", "hint: "]);
     place.run("resolve").code(2);
-    place.run("resolve 10.1234/open --resolver unpaywal").code(2).says(&["did you mean \"unpaywall\"?"]);
-    place.run("resolve 10.1234/open --resolver crossref").code(2).says(&[
-        "--resolver crossref: it is not in fetch.resolvers",
-        "orch config check",
-    ]);
+    place
+        .run("resolve 10.1234/open --resolver unpaywal")
+        .code(2)
+        .says(&["did you mean \"unpaywall\"?"]);
+    place
+        .run("resolve 10.1234/open --resolver crossref")
+        .code(2)
+        .says(&["--resolver crossref: it is not in fetch.resolvers", "orch config check"]);
     place.write("orch.toml", "[fetch]\nresolvers = [\"unpaywall\"]\n");
     place.run("resolve 10.1234/open").code(2).says(&["no resolver is on"]);
     assert_eq!(origin.asked("/unpaywall/10.1234/open?email=harvest%40orch-demo.dev"), 0);

@@ -82,8 +82,7 @@ pub(super) fn queue(session: &Session) -> [Finding; 2] {
 
 fn look_into(mut store: SqliteStore, path: &Path) -> Finding {
     let counted = store.counts().map(|counts| counts.total());
-    let looked = counted
-        .and_then(|total| Ok((total, store.structural_faults(MAX_READ_BYTES)?)));
+    let looked = counted.and_then(|total| Ok((total, store.structural_faults(MAX_READ_BYTES)?)));
     let (jobs, faults) = match looked {
         Ok(found) => found,
         Err(error) => return Finding::of_error("queue", &error.into()),

@@ -139,7 +139,9 @@ fn answered(question: &Question, answer: &Consultation) -> Finding {
         "absent" if question.has_copy => Finding::warn(
             resolver,
             format!("knows no copy of {id}, and should: {message}"),
-            format!("look at `orch resolve --resolver {resolver} {id}`; a newer orch may know it better"),
+            format!(
+                "look at `orch resolve --resolver {resolver} {id}`; a newer orch may know it better"
+            ),
         ),
         "absent" | "nothing to ask" => Finding::ok(resolver, format!("answers, {elapsed_ms} ms")),
         "busy" => Finding::warn(
@@ -155,7 +157,9 @@ fn answered(question: &Question, answer: &Consultation) -> Finding {
         _ => Finding::fail(
             resolver,
             message.clone(),
-            format!("check the network, fetch.proxy and resolvers.{resolver}.base_url, or switch it off"),
+            format!(
+                "check the network, fetch.proxy and resolvers.{resolver}.base_url, or switch it off"
+            ),
         ),
     }
 }

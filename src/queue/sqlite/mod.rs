@@ -101,7 +101,8 @@ impl SqliteStore {
                 return Ok(None);
             }
             let mut statement = self.conn.prepare("PRAGMA quick_check(3)")?;
-            let said = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            let said =
+                statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
             Ok(Some(said.into_iter().filter(|line| line != "ok").collect()))
         };
         look().map_err(|fault| fault.at(&self.shared.path))
