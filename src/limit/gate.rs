@@ -143,7 +143,7 @@ impl Gate {
 
     /// Has `hook` called, without any lock held, with every key that may have become free for somebody it refused: when
     /// a slot returns to a key that refused somebody since its last return; when a token is refunded to a bucket that
-    /// refused somebody since it last had one; when [`Gate::set`] eases such a key. Once per key and return, resolver
+    /// refused somebody since it last had one; when [`Gate::set`] eases such a key. Once per key and return, host
     /// first. Not when time brings a token or ends a hold: [`Wait::until`] says when.
     ///
     /// Set it before the first [`Gate::try_admit`]; a second hook takes the place of the first.

@@ -216,8 +216,10 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let Some(shared) = self.shared.take() else { return };
         let refused = shared.table.lock().release_all(&self.key);
-        for ((part, refused), also) in parts(&self.key).into_iter().zip(refused).zip(self.also_tell)
-        {
+        let told = parts(&self.key).into_iter().zip(refused).zip(self.also_tell);
+        // The host first. Who waits for the resolver is refused before it could ask for the host: were it told first, it
+        // would take both each time, and who waits for the host alone would never have its turn.
+        for ((part, refused), also) in told.rev() {
             if let Some(part) = part.filter(|_| refused || also) {
                 shared.tell(&part.to_limit_key());
             }

@@ -129,6 +129,27 @@ fn show_tells_the_story_of_a_job() {
 }
 
 #[test]
+fn show_tells_of_a_fetch_who_was_asked_and_what_was_tried() {
+    let place = Place::new();
+    place.ok("queue enqueue a --kind noop");
+    let detail = r#"{"asked":[{"resolver":"doaj","said":"absent","message":"no such work"}],
+        "tried":[{"resolver":"hal","url":"https://h.example/","reason":"wall","message":"a login"}],
+        "round":2}"#;
+    place.finish_all(FinalState::Error, Reason::Error(ErrorReason::Wall), detail);
+    let text = place.ok("queue show a").out;
+    let story = "\nasked\n  doaj  absent  no such work\n\ntried\n  hal  https://h.example/  wall: a login\n\ndetail\n  round  2\n\npayload\n";
+    assert!(text.contains(story), "{text}");
+    let json = place.ok("queue show a --format json").json();
+    assert_eq!(json["detail"]["asked"][0]["said"], "absent");
+
+    place.ok("queue enqueue b --kind noop");
+    let detail = r#"{"exit_status":0}"#;
+    place.finish_all(FinalState::Done, Reason::Done(DoneReason::Ok), detail);
+    let text = place.ok("queue show b").out;
+    assert!(text.contains("\ndetail\n  {\n    \"exit_status\": 0\n  }\n"), "{text}");
+}
+
+#[test]
 fn a_line_cannot_drive_the_terminal() {
     let place = Place::new();
     place.write(

@@ -398,7 +398,7 @@ fn the_hook_is_called_with_no_lock_held() {
         gate.set(limit_host("a"), KeyLimits::default());
 
         let (r, a) = (limit_resolver("r"), limit_host("a"));
-        let expected = [(r, 0), (a.clone(), 0), (a.clone(), 0), (a, 0)];
+        let expected = [(a.clone(), 0), (r, 0), (a.clone(), 0), (a, 0)];
         assert_eq!(*calls.lock().unwrap(), expected);
     };
     shuttle::check_random(scenario, 1);

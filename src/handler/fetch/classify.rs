@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use serde::{Deserialize, Serialize};
 use ureq::Error;
 use ureq::http::StatusCode;
 use url::Url;
@@ -11,60 +12,13 @@ use super::client;
 use super::dns::Unresolved;
 use super::scope::Cancelled;
 use super::verdict::{Fault, Verdict, shown};
+use super::wall;
 use crate::job::{ErrorReason, SkipReason, WallMs};
 
 /// How far from its beginning a file may say that it is a PDF. Readers accept as much
 /// (ISO 32000-1, implementation note 13).
 pub(super) const PDF_HEAD_BYTES: usize = 1_024;
 const PDF_MARK: &[u8] = b"%PDF-";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Pdf,
-    Html,
-    Xml,
-}
-impl Kind {
-    pub(super) fn extension(self) -> &'static str {
-        "pdf"
-    }
-    pub(super) fn media_type(self) -> &'static str {
-        "application/pdf"
-    }
-}
-
-/// What pages say that want to see a human.
-const CHALLENGE_WORDS: [&str; 9] = [
-    "just a moment",
-    "captcha",
-    "cf-chl",
-    "challenge-platform",
-    "are you a robot",
-    "you are human",
-    "you are not a robot",
-    "unusual traffic",
-    "enable javascript and cookies",
-];
-
-/// What pages say that want a login or money.
-const WALL_WORDS: [&str; 16] = [
-    "type=\"password\"",
-    "sign in",
-    "signin",
-    "log in",
-    "login",
-    "institutional access",
-    "through your institution",
-    "shibboleth",
-    "openathens",
-    "get access",
-    "do not have access",
-    "buy article",
-    "buy this article",
-    "purchase",
-    "subscribe",
-    "paywall",
-];
 
 /// How files begin that may hold a PDF unpacked, but are none: gzip and ZIP.
 const CONTAINERS: [&[u8]; 2] = [b"\x1f\x8b", b"PK\x03\x04"];
@@ -78,41 +32,175 @@ pub(super) fn pdf_offset(head: &[u8]) -> Option<usize> {
     head.windows(PDF_MARK.len()).position(|window| window == PDF_MARK)
 }
 
-/// The verdict on bytes that are no PDF, whatever they were announced as.
-pub(super) fn not_a_pdf(bytes: &[u8], announced: Option<&str>) -> Verdict {
-    let text = String::from_utf8_lossy(bytes).to_lowercase();
-    let found = if is_challenge(&text) {
-        (ErrorReason::Challenge, "a page that wants to see a human")
-    } else if is_html(&text) && WALL_WORDS.iter().any(|word| text.contains(word)) {
-        (ErrorReason::Wall, "a page that wants a login or money")
-    } else if is_html(&text) {
-        (ErrorReason::UnexpectedContent, "a web page")
-    } else if text.trim_start().starts_with(['{', '[']) {
-        (ErrorReason::UnexpectedContent, "JSON")
-    } else {
-        (ErrorReason::UnexpectedContent, "something else")
-    };
-    let announced: String = announced.unwrap_or("nothing").chars().take(60).collect();
-    Verdict::lasting(found.0, format!("{} in place of a PDF, announced as {announced}", found.1))
+/// What may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A PDF.
+    #[default]
+    Pdf,
+    /// A web page that holds the text.
+    Html,
+    /// The text in XML: JATS, TEI and their kin.
+    Xml,
 }
 
-/// Whether this page, in lower case, wants to see a human.
-pub(super) fn is_challenge(text: &str) -> bool {
-    is_html(text) && CHALLENGE_WORDS.iter().any(|word| text.contains(word))
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Pdf, Kind::Html, Kind::Xml];
+
+    /// The kind of that name: `pdf`, `html`, `xml`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.extension() == name)
+    }
+
+    /// Its name, which is also the extension of its files, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Kind::Pdf => "pdf",
+            Kind::Html => "html",
+            Kind::Xml => "xml",
+        }
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Kind::Pdf => "application/pdf",
+            Kind::Html => "text/html",
+            Kind::Xml => "application/xml",
+        }
+    }
 }
 
-fn is_html(text: &str) -> bool {
-    ["<html", "<!doctype html", "<head", "<body", "<title"].iter().any(|tag| text.contains(tag))
+/// What a body is, by its first bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A PDF that begins here.
+    Pdf {
+        /// How many bytes stand before it.
+        offset: usize,
+    },
+    /// A web page.
+    Html,
+    /// A text in XML.
+    Xml {
+        /// Its outermost element, as written.
+        root: String,
+    },
+    /// Neither.
+    Other,
 }
 
-/// Whether the last bytes of a file are the end of a PDF. Padding after it is no part of it.
-///
-/// A missing `%%EOF` alone is a habit of some writers; without `startxref` too, the end is missing.
-pub(super) fn is_pdf_end(tail: &[u8]) -> bool {
+impl Content {
+    /// As what it may be kept.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Content::Pdf { .. } => Some(Kind::Pdf),
+            Content::Html => Some(Kind::Html),
+            Content::Xml { .. } => Some(Kind::Xml),
+            Content::Other => None,
+        }
+    }
+
+    /// How many bytes stand before the PDF.
+    pub(super) fn pdf_offset(&self) -> usize {
+        if let Content::Pdf { offset } = self { *offset } else { 0 }
+    }
+}
+
+/// What a body that begins so is.
+pub(super) fn sniff(head: &[u8]) -> Content {
+    if let Some(offset) = pdf_offset(head) {
+        return Content::Pdf { offset };
+    }
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let root = root_element(text);
+    if let Some(root) = root
+        && (text.starts_with("<?xml") || is_text_root(root))
+        && !is_no_text_root(root)
+    {
+        return Content::Xml { root: root.to_owned() };
+    }
+    if !text.starts_with("<?xml") && wall::is_html(&text.to_lowercase()) {
+        return Content::Html;
+    }
+    let is_xhtml = root.is_some_and(|root| local(root).eq_ignore_ascii_case("html"));
+    if is_xhtml { Content::Html } else { Content::Other }
+}
+
+/// Roots that are texts even where nothing says that the file is XML.
+fn is_text_root(root: &str) -> bool {
+    matches!(local(root), "article" | "TEI" | "teiCorpus" | "pmc-articleset")
+}
+
+/// Roots of XML that is no text: pages, feeds, lists and complaints.
+fn is_no_text_root(root: &str) -> bool {
+    let root = local(root).to_ascii_lowercase();
+    matches!(root.as_str(), "html" | "rss" | "feed" | "rdf" | "urlset" | "sitemapindex" | "svg")
+        || ["error", "exception", "fault"].iter().any(|word| root.contains(word))
+}
+
+fn local(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or(name)
+}
+
+/// The name of the first element of an XML file, past its prolog; `None` where there is none.
+fn root_element(mut text: &str) -> Option<&str> {
+    loop {
+        text = text.trim_start();
+        let after = |end: &str, from: &'_ str| from.find(end).map(|at| at + end.len());
+        let skip = if text.starts_with("<?") {
+            after("?>", text)?
+        } else if text.starts_with("<!--") {
+            after("-->", text)?
+        } else if text.starts_with("<!") {
+            // A document type may hold declarations of its own, in brackets.
+            let (end, bracket) = (after(">", text)?, text.find('['));
+            if bracket.is_some_and(|at| at < end) { after("]>", text)? } else { end }
+        } else {
+            let name = text.strip_prefix('<')?;
+            let end = name.find(|c: char| c.is_whitespace() || c == '>' || c == '/');
+            return Some(&name[..end?]).filter(|name| !name.is_empty());
+        };
+        text = &text[skip..];
+    }
+}
+
+/// Whether the last bytes of an XML file close its outermost element.
+pub(super) fn is_xml_end(tail: &[u8], root: &str) -> bool {
+    let tail = tail.trim_ascii_end();
+    let closing = format!("</{root}");
+    tail.ends_with(b">") && memchr::memmem::rfind(tail, closing.as_bytes()).is_some()
+}
+
+/// How a PDF ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PdfEnd {
+    /// With its mark, `%%EOF`.
+    Marked,
+    /// Without it, but with the `startxref` that stands before it: a habit of some writers.
+    NoMark,
+    /// Not at all: something is missing.
+    Missing,
+}
+
+/// How the file ends whose last bytes these are. Padding after it is no part of it.
+pub(super) fn pdf_end(tail: &[u8]) -> PdfEnd {
     let end = tail.iter().rposition(|b| !b.is_ascii_whitespace() && *b != 0).map_or(0, |at| at + 1);
     let tail = &tail[..end];
-    let has = |bytes: &[u8], mark: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
-    has(&tail[end.saturating_sub(1_024)..], b"%%EOF") || has(tail, b"startxref")
+    let has = |bytes: &[u8], mark: &[u8]| memchr::memmem::find(bytes, mark).is_some();
+    if has(&tail[end.saturating_sub(1_024)..], b"%%EOF") {
+        PdfEnd::Marked
+    } else if has(tail, b"startxref") {
+        PdfEnd::NoMark
+    } else {
+        PdfEnd::Missing
+    }
 }
 
 /// The verdict on an answer that is neither 200 nor a redirect.
@@ -129,7 +217,7 @@ pub(super) fn status(
     };
     let told_to_wait = matches!(code, 429) || (code == 503 && retry_after_ms.is_some());
     let verdict = match code {
-        401 | 403 | 503 if is_challenge(&String::from_utf8_lossy(page).to_lowercase()) => {
+        401 | 403 | 503 if wall::is_challenge(page) => {
             let message = format!("{message}, with a page that wants to see a human");
             Verdict::lasting(ErrorReason::Challenge, message)
         }
@@ -240,25 +328,54 @@ mod tests {
     fn the_end_of_a_pdf_is_known_by_either_mark() {
         let padded = [&b"%%EOF\n"[..], &[0; 3_000][..]].concat();
         let early = [&b"%%EOF"[..], &[b'x'; 2_000][..]].concat();
-        assert!(is_pdf_end(b"startxref\n12\n%%EOF"));
-        assert!(is_pdf_end(b"startxref\n12\n"));
-        assert!(is_pdf_end(&padded));
-        assert!(!is_pdf_end(&early));
-        assert!(!is_pdf_end(b""));
+        assert_eq!(pdf_end(b"startxref\n12\n%%EOF"), PdfEnd::Marked);
+        assert_eq!(pdf_end(b"startxref\n12\n"), PdfEnd::NoMark);
+        assert_eq!(pdf_end(&padded), PdfEnd::Marked);
+        assert_eq!(pdf_end(&early), PdfEnd::Missing);
+        assert_eq!(pdf_end(b""), PdfEnd::Missing);
     }
 
     #[test]
-    fn pages_are_told_apart() {
-        let reason = |text: &str| not_a_pdf(text.as_bytes(), None).reason;
+    fn bodies_are_known_by_their_first_bytes() {
+        let xml = |root: &str| Content::Xml { root: root.to_owned() };
         for (text, expected) in [
-            ("<html><title>Just a moment...</title>", ErrorReason::Challenge),
-            ("<!DOCTYPE html><a>Log in</a>", ErrorReason::Wall),
-            ("<html><body>Subscribe to read</body>", ErrorReason::Wall),
-            ("<html><body>An abstract</body>", ErrorReason::UnexpectedContent),
-            ("{\"error\":\"login\"}", ErrorReason::UnexpectedContent),
-            ("\u{1}\u{2}", ErrorReason::UnexpectedContent),
+            ("%PDF-1.7", Content::Pdf { offset: 0 }),
+            ("\u{feff}<!DOCTYPE html><p>x", Content::Html),
+            ("<HTML><body>", Content::Html),
+            (
+                "<?xml version=\"1.0\"?><!DOCTYPE html PUBLIC \"x\"><html xmlns=\"y\">",
+                Content::Html,
+            ),
+            ("<?xml version=\"1.0\"?>\n<!-- a > b -->\n<article dtd=\"1\"><body>", xml("article")),
+            ("<!DOCTYPE article [<!ENTITY a \"<b>\"> ]><article>", xml("article")),
+            ("<TEI xmlns=\"t\"><text><body>", xml("TEI")),
+            ("<?xml version=\"1.0\"?><t:TEI>", xml("t:TEI")),
+            ("<?xml version=\"1.0\"?><rss><channel><title>", Content::Other),
+            ("<?xml version=\"1.0\"?><feed>", Content::Other),
+            ("<?xml version=\"1.0\"?><Error><Code>AccessDenied", Content::Other),
+            ("<?xml version=\"1.0\"?>", Content::Other),
+            ("<?xml", Content::Other),
+            ("<!", Content::Other),
+            ("<", Content::Other),
+            ("{\"error\":\"<html>\"}", Content::Other),
+            ("{}", Content::Other),
+            ("", Content::Other),
         ] {
-            assert_eq!(reason(text), Reason::Error(expected), "{text}");
+            assert_eq!(sniff(text.as_bytes()), expected, "{text}");
+        }
+        assert!(is_xml_end(b"<p/></article>\n", "article"));
+        assert!(!is_xml_end(b"<p/></article", "article"));
+        assert!(!is_xml_end(b"<article><p/>", "article"));
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_name(kind.extension()), Some(kind));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_beginning_is_survived(bytes: Vec<u8>, text in "<[?!a-z<>\\[\\] -]*") {
+            sniff(&bytes);
+            sniff(text.as_bytes());
         }
     }
 

@@ -3,6 +3,7 @@
 //! Must never follow a redirect, decode a body, keep a cookie, read the environment, or turn a status
 //! into an error: all of that is decided above, per job and per hop.
 
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ureq::config::Config;
-use ureq::http::Response;
+use ureq::http::{HeaderName, HeaderValue, Response, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
-use ureq::{Agent, Body, Error, Proxy, ProxyProtocol};
+use ureq::{Agent, Body, Error, Proxy, ProxyProtocol, RequestBuilder};
 use url::Url;
 
 use super::FetchSettings;
@@ -23,6 +24,7 @@ use super::dns::{Ask, CheckedResolver, Target};
 use super::proxy::NoProxy;
 use super::scope::Scope;
 use super::transport::{Forward, SocketConnector};
+use super::verdict::shown;
 use crate::handler::Context;
 
 /// What is accepted. Anything else has a chance too: many servers give PDFs another type, and the bytes
@@ -61,6 +63,60 @@ pub enum ClientError {
     /// Not a text that can stand in a header.
     #[error("fetch.user_agent, fetch.contact_email: expected printable ASCII characters")]
     UserAgent,
+}
+
+/// One request. Never shows the values of its headers, which may be keys and cookies, nor its body.
+pub(super) struct Request<'a> {
+    /// Where.
+    pub(super) url: &'a Url,
+    /// The body of a POST, in JSON; without one it is a GET.
+    pub(super) json: Option<&'a str>,
+    /// The `Accept` header.
+    pub(super) accept: &'a str,
+    /// Further headers.
+    pub(super) headers: Vec<(HeaderName, String)>,
+}
+
+impl Request<'_> {
+    /// A GET of a file.
+    pub(super) fn get(url: &Url) -> Request<'_> {
+        Request { url, json: None, accept: ACCEPT, headers: Vec::new() }
+    }
+
+    fn call(&self, agent: &Agent) -> Result<Response<Body>, Error> {
+        match self.json {
+            None => self.with_headers(agent.get(self.url.as_str()))?.call(),
+            Some(json) => {
+                let post = agent.post(self.url.as_str()).content_type("application/json");
+                self.with_headers(post)?.send(json)
+            }
+        }
+    }
+
+    fn with_headers<B>(&self, mut builder: RequestBuilder<B>) -> Result<RequestBuilder<B>, Error> {
+        if self.accept != ACCEPT {
+            builder = builder.header(header::ACCEPT, self.accept);
+        }
+        for (name, text) in &self.headers {
+            let value = HeaderValue::from_str(text).map_err(|error| Error::Http(error.into()))?;
+            builder = builder.header(name, secret(value));
+        }
+        Ok(builder)
+    }
+}
+
+/// The same value, shown by nobody who prints it.
+fn secret(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = if self.json.is_some() { "POST" } else { "GET" };
+        let names = self.headers.iter().map(|(name, _)| name.as_str());
+        write!(f, "{method} {} {:?}", shown(self.url), names.collect::<Vec<_>>())
+    }
 }
 
 /// Asks for URLs.
@@ -113,7 +169,12 @@ impl Client {
         proxied.as_ref().filter(|_| !self.no_proxy.covers(url)).unwrap_or(&self.direct)
     }
 
-    /// Asks once, on behalf of the job of `context`.
+    /// Asks once, on behalf of the job of `context`; again if a connection kept from before turns out to be closed, also
+    /// with a POST: ours are searches. What is read of the body must be read while the returned scope lives, so that
+    /// a cancelled job stops reading.
+    ///
+    /// # Errors
+    /// What the client says; a status is none.
     pub(super) fn ask(
         &self,
         request: &Request<'_>,
@@ -123,46 +184,15 @@ impl Client {
         let mut asked_again = false;
         loop {
             let scope = Scope::enter(context.cancel(), context.mono());
-            let called = match request.json {
-                Some(json) => {
-                    let mut call = agent
-                        .post(request.url.as_str())
-                        .header("Accept", request.accept)
-                        .content_type("application/json");
-                    for (name, value) in &request.headers {
-                        call = call.header(name, value);
-                    }
-                    call.send(json)
-                }
-                None => {
-                    let mut call = agent.get(request.url.as_str()).header("Accept", request.accept);
-                    for (name, value) in &request.headers {
-                        call = call.header(name, value);
-                    }
-                    call.call()
-                }
-            };
-            match called {
+            match request.call(agent) {
                 Ok(response) => return Ok((response, scope)),
+                // The server closed an idle connection at the very moment it was used again.
                 Err(error) if !asked_again && !scope.has_connected() && is_disconnect(&error) => {
-                    asked_again = true
+                    asked_again = true;
                 }
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-pub(super) struct Request<'a> {
-    pub(super) url: &'a Url,
-    pub(super) json: Option<&'a str>,
-    pub(super) accept: &'a str,
-    pub(super) headers: Vec<(ureq::http::HeaderName, String)>,
-}
-
-impl Request<'_> {
-    pub(super) fn get(url: &Url) -> Request<'_> {
-        Request { url, json: None, accept: ACCEPT, headers: Vec::new() }
     }
 }
 
@@ -195,6 +225,8 @@ fn config(
         .tls_config(tls)
         .timeout_resolve(Some(settings.connect_timeout))
         .timeout_connect(Some(settings.connect_timeout))
+        // A head that comes a byte at a time never stands still.
+        .timeout_recv_response(Some(settings.read_timeout.saturating_mul(2)))
         .timeout_per_read(Some(settings.read_timeout))
         .timeout_per_write(Some(settings.read_timeout))
         .max_idle_age(MAX_IDLE)
@@ -267,6 +299,17 @@ mod tests {
     fn refused(settings: &FetchSettings) -> String {
         let made = Client::new(settings, crate::handler::fetch::dns::ask_system);
         made.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_request_keeps_the_values_of_its_headers_to_itself() {
+        let url = Url::parse("http://h.test/a?key=secret").unwrap();
+        let headers = vec![(header::AUTHORIZATION, "secret\n".to_owned())];
+        let request = Request { json: Some("secret"), headers, ..Request::get(&url) };
+        assert_eq!(format!("{request:?}"), "POST http://h.test/a?… [\"authorization\"]");
+        let error = request.call(&Agent::new_with_defaults()).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        assert_eq!(format!("{:?}", secret(HeaderValue::from_static("x"))), "Sensitive");
     }
 
     #[test]

@@ -1,41 +1,54 @@
-//! One answer with a body: counted, bounded, hashed, and written down if its bytes are a PDF.
+//! One answer with a body: counted, bounded, hashed, and written down if its bytes are what is wanted.
 //!
-//! What a server declares (type, length, encoding) is never believed where the bytes can be asked.
+//! ```text
+//!   200, 203  sniff the head:  a PDF, or XML that is accepted   -> written, verified        Whole
+//!                              a page                           -> its first 1 MiB          Page
+//!                              anything else                    -> a verdict
+//!   206       goes on where the kept bytes end: hashed again, appended                      Whole
+//!   416       there is no more: the kept bytes are the file                                 Whole
+//!   broke off on the way: bytes worth keeping are kept (see `resume`)                       Cut
+//! ```
+//!
+//! What a server declares (type, length, encoding, range) is never believed where the bytes can be asked.
 
-use std::io::{self, Read, Write};
+use std::cell::Cell;
+use std::io::{self, Seek, SeekFrom, Write};
 
-use flate2::read::GzDecoder;
 use tempfile::NamedTempFile;
-use ureq::http::{HeaderMap, Response, header};
-use ureq::{Body, BodyReader};
+use ureq::Body;
+use ureq::http::response::Parts;
+use ureq::http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use url::Url;
 
-use super::classify::{self, PDF_HEAD_BYTES};
-use super::inspect::{CHUNK_BYTES, Inspected, Inspection};
+use super::classify::{self, Content, Kind};
+use super::content_range::{self, ContentRange};
+use super::inspect::{self, CHUNK_BYTES, Inspected, Inspection};
 use super::name::FileName;
 use super::out::OutDir;
+use super::pace::Floor;
 use super::payload::Payload;
-use super::verdict::{Fault, Verdict, disk_trouble};
-use crate::handler::{CancelReason, Context};
-use crate::job::ErrorReason;
+use super::resume::{self, DIGEST_DIGITS, MIN_PARTIAL_BYTES};
+use super::source::Encoding;
+use super::transfer::{Bounds, Transfer};
+use super::verdict::{Fault, UrlId, Verdict, disk_trouble};
+use super::wall;
+use crate::handler::Context;
+use crate::job::{ErrorReason, Reason, SkipReason};
 
-/// How much of a page that is no PDF is read to see what it is.
-const PAGE_BYTES: usize = 64 * 1_024;
-/// A body may grow by this factor when it is decoded: text by some 20, a PDF by less than 10.
-const MAX_EXPANSION: u64 = 200;
-/// Growth that is never held against a body.
-const FREE_EXPANSION_BYTES: u64 = 1_024 * 1_024;
+pub(super) use super::resume::{Partial, Resumable};
+pub(super) use super::transfer::drain;
 
 /// A whole, verified file under its temporary name.
 #[derive(Debug)]
 pub(super) struct Download {
     /// The file.
     pub(super) file: NamedTempFile,
+    /// What it is.
+    pub(super) kind: Kind,
     /// Its bytes.
     pub(super) inspected: Inspected,
     /// Where the PDF begins in it.
     pub(super) pdf_offset: usize,
-    pub(super) kind: classify::Kind,
-    pub(super) flags: Vec<&'static str>,
     /// The server's entity tag.
     pub(super) etag: Option<String>,
     /// The server's date of last change.
@@ -45,43 +58,54 @@ pub(super) struct Download {
 /// What a body came to.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// A PDF.
+    /// A file of an accepted kind.
     Whole(Box<Download>),
     /// Nothing at all, which happens to good servers on bad days.
     Empty,
+    /// A web page.
     Page {
+        /// Its first mebibyte.
         html: Vec<u8>,
+        /// What it deserves if it leads to no file.
         verdict: Verdict,
+        /// The whole of it, where pages are accepted and this one is more than a wall.
         kept: Option<Box<Download>>,
     },
+    /// It broke off, also where the attempt is cancelled: look at the flag before asking again.
     Cut {
+        /// What it deserves if nobody goes on with it.
         verdict: Verdict,
+        /// What was kept to go on with.
         partial: Option<Partial>,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Partial {
-    url: super::verdict::UrlId,
-}
-impl Partial {
-    pub(super) fn is_of(&self, url: &url::Url) -> bool {
-        self.url == super::verdict::UrlId::of(url)
-    }
-}
+/// What a service says the file must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Expected {
+    /// 32 lower-case hexadecimal digits.
     pub(super) md5: Option<Box<str>>,
+    /// 64 lower-case hexadecimal digits.
     pub(super) sha256: Option<Box<str>>,
 }
+
+/// Whose answer it is that is received.
 pub(super) struct Offer<'a> {
-    pub(super) url: &'a url::Url,
+    /// The URL that was asked.
+    pub(super) url: &'a Url,
+    /// What the file must be.
     pub(super) expected: &'a Expected,
+    /// What was kept of this URL, where the rest of it was asked for.
     pub(super) resumed: Option<&'a Partial>,
 }
-#[derive(Default)]
-pub(super) struct Resumable;
 
-/// What a body is received for.
+impl Offer<'_> {
+    fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+}
+
+/// What bodies are received for: one artifact.
 pub(super) struct Receiver<'a> {
     /// Where it is written.
     pub(super) out: &'a OutDir,
@@ -91,228 +115,448 @@ pub(super) struct Receiver<'a> {
     pub(super) payload: &'a Payload,
     /// The most bytes it may have.
     pub(super) max_bytes: u64,
-    pub(super) accept: &'a [classify::Kind],
+    /// What may be kept.
+    pub(super) accept: &'a [Kind],
+    /// The slowest it may come.
+    pub(super) floor: Floor,
+    /// Which hosts answer ranges wrongly.
     pub(super) resumable: &'a Resumable,
-    pub(super) min_bytes_per_second: u64,
-    pub(super) throughput_window: std::time::Duration,
+    /// Whether bytes may have been kept of this artifact: by an earlier attempt, or by this one.
+    pub(super) may_have_partial: Cell<bool>,
+}
+
+/// What is known of a body before its bytes.
+struct Arrival {
+    content: Content,
+    etag: Option<String>,
+    last_modified: Option<String>,
+    /// With what it may be gone on with if it breaks off.
+    validator: Option<String>,
+    /// How long the whole is, where the server says.
+    total: Option<u64>,
+    /// How many of its bytes were kept before.
+    kept_bytes: u64,
+}
+
+/// A file being written.
+struct Writing {
+    file: NamedTempFile,
+    inspection: Inspection,
 }
 
 impl Receiver<'_> {
-    pub(super) fn resume_headers(_: &Partial) -> Vec<(header::HeaderName, String)> {
-        Vec::new()
+    /// The headers that ask for the rest of what was kept.
+    pub(super) fn resume_headers(partial: &Partial) -> Vec<(HeaderName, String)> {
+        partial.headers()
     }
-    /// Receives one body.
+
+    /// Removes what was kept of this artifact, if anything.
+    pub(super) fn discard_partial(&self) {
+        if self.may_have_partial.replace(false) {
+            self.out.discard_partial(self.name);
+        }
+    }
+
+    /// Receives one body, of an answer 200 or 203, or of 206 or 416 to [`Receiver::resume_headers`].
     ///
     /// # Errors
     /// [`Fault`]: a verdict on the candidate, or the end of the attempt.
     pub(super) fn receive(
         &self,
         response: Response<Body>,
-        _offer: &Offer<'_>,
+        offer: &Offer<'_>,
         context: &Context<'_>,
     ) -> Result<Received, Fault> {
         let (parts, body) = response.into_parts();
-        let gzip = is_gzip(&parts.headers);
-        if let Some(declared) = body.content_length().filter(|declared| *declared > self.max_bytes)
-            && !gzip
-        {
-            return Err(self.too_large(format!("{declared} bytes announced")).into());
-        }
-        let mut source = Source::new(body.into_reader(), gzip);
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let head = self.read_head(&mut source, &mut chunk, context)?;
-        if head == 0 {
-            return Ok(Received::Empty);
-        }
-        let Some(pdf_offset) = classify::pdf_offset(&chunk[..head]) else {
-            let announced = text_of(&parts.headers, header::CONTENT_TYPE);
-            let page = read_page(&mut source, &chunk[..head]);
-            let verdict = classify::not_a_pdf(&page, announced.as_deref());
-            if page.windows(5).any(|w| w.eq_ignore_ascii_case(b"<html")) {
-                return Ok(Received::Page { html: page, verdict, kept: None });
+        let resumed = offer.resumed.filter(|partial| partial.is_of(offer.url));
+        let received = match (parts.status, resumed) {
+            (StatusCode::PARTIAL_CONTENT, Some(partial)) => {
+                self.receive_rest(&parts, body, partial, offer, context)
             }
-            return Err(verdict.into());
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(partial)) => {
+                self.receive_no_more(&parts, body, partial, offer, context)
+            }
+            (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, None) => {
+                Ok(cut("a part of a file where the whole was asked for"))
+            }
+            (_, partial) => {
+                if partial.is_some() {
+                    // The server has another version by now, or no ranges.
+                    self.discard_partial();
+                }
+                self.receive_whole(&parts, body, offer, context)
+            }
+        }?;
+        if let Received::Whole(download) = &received
+            && self.may_have_partial.get()
+            && !self.out.is_partial(self.name, download.file.path())
+        {
+            self.discard_partial();
+        }
+        Ok(received)
+    }
+
+    fn receive_whole(
+        &self,
+        parts: &Parts,
+        body: Body,
+        offer: &Offer<'_>,
+        context: &Context<'_>,
+    ) -> Result<Received, Fault> {
+        let headers = &parts.headers;
+        let encoding = Encoding::of(headers);
+        let declared = body.content_length().filter(|_| encoding != Encoding::Gzip);
+        self.check_declared(declared)?;
+        let mut transfer = self.transfer(body, encoding, context);
+        let head = match transfer.read_head() {
+            Ok(0) => return Ok(Received::Empty),
+            Ok(head) => head,
+            Err(fault) => return broke_off(fault, context, None),
         };
-        let (file, inspected) = self.write(&mut source, &mut chunk, head, context)?;
-        self.verify(&inspected)?;
-        Ok(Received::Whole(Box::new(Download {
-            file,
-            inspected,
-            pdf_offset,
-            kind: classify::Kind::Pdf,
-            flags: Vec::new(),
+        let content = classify::sniff(&transfer.chunk[..head]);
+        let accepted = |kind| self.accept.contains(&kind);
+        match content.kind() {
+            Some(Kind::Html) => return self.receive_page(transfer, parts, offer, context),
+            Some(kind) if accepted(kind) => {}
+            Some(Kind::Pdf) => {
+                let message = "a PDF, and fetch.accept does not name them";
+                return Err(Verdict::skipped(SkipReason::PolicyType, message).into());
+            }
+            Some(Kind::Xml) | None => {
+                let bytes = transfer.read_page(super::transfer::DRAINED_BYTES)?;
+                return Err(wall::not_a_pdf(&bytes, announced(headers).as_deref()).into());
+            }
+        }
+        let arrival = Arrival {
+            content,
+            etag: text_of(headers, header::ETAG),
+            last_modified: text_of(headers, header::LAST_MODIFIED),
+            validator: resume::validator(headers),
+            total: declared,
+            kept_bytes: 0,
+        };
+        let file = self.out.temporary(self.name).map_err(|error| self.trouble(&error))?;
+        let writing = Writing { file, inspection: self.inspection(offer) };
+        self.write(transfer, writing, head, arrival, offer, context)
+    }
+
+    /// The answer to a request for the rest.
+    fn receive_rest(
+        &self,
+        parts: &Parts,
+        body: Body,
+        partial: &Partial,
+        offer: &Offer<'_>,
+        context: &Context<'_>,
+    ) -> Result<Received, Fault> {
+        let headers = &parts.headers;
+        let declared = body.content_length();
+        let total = match partial.continues_in(headers, declared) {
+            Ok(total) => total,
+            Err(why) => {
+                self.resumable.distrust(offer.host());
+                self.discard_partial();
+                return Ok(cut(why));
+            }
+        };
+        let rest = total.or(declared.map(|declared| partial.bytes.saturating_add(declared)));
+        self.check_declared(rest)?;
+        let mut transfer = self.transfer(body, Encoding::Identity, context);
+        let Some((writing, content)) = self.reopen(&mut transfer.chunk, partial, offer)? else {
+            return Ok(cut("what was kept of it is gone"));
+        };
+        transfer.kept_bytes = partial.bytes;
+        let arrival = Arrival {
+            content,
+            etag: Some(partial.etag.clone()),
+            last_modified: text_of(headers, header::LAST_MODIFIED),
+            validator: Some(partial.etag.clone()),
+            total,
+            kept_bytes: partial.bytes,
+        };
+        self.write(transfer, writing, 0, arrival, offer, context)
+    }
+
+    /// The answer that there is nothing after what was kept: so that is the file, if it is as long.
+    fn receive_no_more(
+        &self,
+        parts: &Parts,
+        body: Body,
+        partial: &Partial,
+        offer: &Offer<'_>,
+        _context: &Context<'_>,
+    ) -> Result<Received, Fault> {
+        drain(body);
+        let range = text_of(&parts.headers, header::CONTENT_RANGE);
+        let total = match range.as_deref().and_then(content_range::parse) {
+            Some(ContentRange::Unsatisfied { total }) => Some(total),
+            Some(ContentRange::Part { .. }) | None => None,
+        };
+        if total != Some(partial.bytes) {
+            if total.is_some() && partial.total.is_some() && total != partial.total {
+                self.resumable.distrust(offer.host());
+            }
+            self.discard_partial();
+            return Ok(cut("the server has fewer bytes than it sent before"));
+        }
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let Some((writing, content)) = self.reopen(&mut chunk, partial, offer)? else {
+            return Ok(cut("what was kept of it is gone"));
+        };
+        let arrival = Arrival {
+            content,
+            etag: Some(partial.etag.clone()),
+            last_modified: text_of(&parts.headers, header::LAST_MODIFIED),
+            validator: None,
+            total,
+            kept_bytes: partial.bytes,
+        };
+        self.finish(writing, arrival, offer)
+    }
+
+    /// A web page: read to be searched for links, and kept whole where pages are accepted.
+    fn receive_page(
+        &self,
+        mut transfer: Transfer<'_, '_>,
+        parts: &Parts,
+        offer: &Offer<'_>,
+        context: &Context<'_>,
+    ) -> Result<Received, Fault> {
+        let html = transfer.read_page(super::transfer::PAGE_BYTES)?;
+        let verdict = wall::not_a_pdf(&html, announced(&parts.headers).as_deref());
+        let is_more = verdict.reason == Reason::Error(ErrorReason::UnexpectedContent);
+        if !is_more || transfer.is_broken || !self.accept.contains(&Kind::Html) {
+            return Ok(Received::Page { html, verdict, kept: None });
+        }
+        let file = self.out.temporary(self.name).map_err(|error| self.trouble(&error))?;
+        let mut writing = Writing { file, inspection: self.inspection(offer) };
+        self.append(&mut writing, &html)?;
+        let arrival = Arrival {
+            content: Content::Html,
             etag: text_of(&parts.headers, header::ETAG),
             last_modified: text_of(&parts.headers, header::LAST_MODIFIED),
+            validator: None,
+            total: None,
+            kept_bytes: 0,
+        };
+        let kept = match self.write(transfer, writing, 0, arrival, offer, context) {
+            Ok(Received::Whole(download)) => Some(download),
+            Ok(_) | Err(Fault::Candidate(_)) => None,
+            Err(fault) => return Err(fault),
+        };
+        Ok(Received::Page { html, verdict, kept })
+    }
+
+    /// Writes the body down to its end; `head` bytes of it are in the chunk already.
+    fn write(
+        &self,
+        mut transfer: Transfer<'_, '_>,
+        mut writing: Writing,
+        head: usize,
+        arrival: Arrival,
+        offer: &Offer<'_>,
+        context: &Context<'_>,
+    ) -> Result<Received, Fault> {
+        let mut read = head;
+        loop {
+            let began = context.mono();
+            self.append(&mut writing, &transfer.chunk[..read])?;
+            transfer.excuse(context.mono().since(began));
+            match transfer.read() {
+                Ok(0) => break,
+                Ok(more) => read = more,
+                Err(fault) => {
+                    let partial = self.keep(&fault, writing, &arrival, offer, context);
+                    return broke_off(fault, context, partial);
+                }
+            }
+        }
+        // Of a part, or of a body that ends with its connection, nobody but us counts the bytes.
+        match arrival.total {
+            Some(total) if writing.inspection.bytes() < total => {
+                let message =
+                    format!("the body ended after {} of {total} bytes", writing.inspection.bytes());
+                let verdict = Verdict::passing(ErrorReason::Truncated, message);
+                let fault = Fault::Candidate(verdict);
+                let partial = self.keep(&fault, writing, &arrival, offer, context);
+                broke_off(fault, context, partial)
+            }
+            Some(total) if writing.inspection.bytes() > total => {
+                self.resumable.distrust(offer.host());
+                Ok(cut("more bytes than the file is said to have"))
+            }
+            _ => self.finish(writing, arrival, offer),
+        }
+    }
+
+    fn append(&self, writing: &mut Writing, bytes: &[u8]) -> Result<(), Fault> {
+        writing.inspection.update(bytes);
+        writing.file.as_file_mut().write_all(bytes).map_err(|error| self.trouble(&error))
+    }
+
+    /// The file is whole by its length: verifies what it is.
+    fn finish(
+        &self,
+        writing: Writing,
+        arrival: Arrival,
+        offer: &Offer<'_>,
+    ) -> Result<Received, Fault> {
+        let inspected = writing.inspection.finish(&arrival.content);
+        let Some(kind) = arrival.content.kind() else {
+            return Ok(cut("what was kept of it is no file of ours"));
+        };
+        if !inspected.has_end {
+            let what = kind.extension().to_uppercase();
+            return Ok(cut(format!("{what} of {} bytes without its end", inspected.bytes)));
+        }
+        if let Some(message) = self.mismatch(&inspected, offer.expected) {
+            // Bytes of two transfers may not belong together; those of one are what the server has.
+            let verdict = if arrival.kept_bytes > 0 {
+                Verdict::passing(ErrorReason::ChecksumMismatch, message)
+            } else {
+                Verdict::lasting(ErrorReason::ChecksumMismatch, message)
+            };
+            return Err(verdict.into());
+        }
+        Ok(Received::Whole(Box::new(Download {
+            file: writing.file,
+            kind,
+            inspected,
+            pdf_offset: arrival.content.pdf_offset(),
+            etag: arrival.etag,
+            last_modified: arrival.last_modified,
         })))
     }
 
-    /// Reads until the buffer holds what is needed to tell a PDF, or the body ends; how much.
-    fn read_head(
-        &self,
-        source: &mut Source,
-        buffer: &mut [u8],
-        context: &Context<'_>,
-    ) -> Result<usize, Fault> {
-        let mut filled = 0;
-        while filled < 2 * PDF_HEAD_BYTES {
-            match self.read(source, &mut buffer[filled..], filled as u64, context)? {
-                0 => break,
-                read => filled += read,
-            }
+    /// What of the file is not as expected.
+    fn mismatch(&self, inspected: &Inspected, expected: &Expected) -> Option<String> {
+        let line = self.payload.expected_sha256().map(super::payload::Sha256::as_str);
+        let differs = |wanted: Option<&str>| wanted.is_some_and(|it| it != inspected.sha256);
+        if differs(line) || differs(expected.sha256.as_deref()) {
+            return Some(format!("its SHA-256 is {}", inspected.sha256));
         }
-        Ok(filled)
+        let md5 = inspected.md5.as_deref().filter(|md5| expected.md5.as_deref() != Some(md5))?;
+        Some(format!("its MD5 is {md5}"))
     }
 
-    fn write(
+    /// Keeps what arrived, where that is worth it and safe.
+    fn keep(
         &self,
-        source: &mut Source,
-        chunk: &mut [u8],
-        head: usize,
+        fault: &Fault,
+        writing: Writing,
+        arrival: &Arrival,
+        offer: &Offer<'_>,
         context: &Context<'_>,
-    ) -> Result<(NamedTempFile, Inspected), Fault> {
-        let trouble =
-            |error: io::Error| disk_trouble(&self.name.directory_in(self.out.root()), &error);
-        let mut file = self.out.temporary(self.name).map_err(trouble)?;
-        let mut inspection = Inspection::new();
-        let mut read = head;
-        while read > 0 {
-            inspection.update(&chunk[..read]);
-            file.as_file_mut().write_all(&chunk[..read]).map_err(trouble)?;
-            read = self.read(source, chunk, inspection.bytes(), context)?;
-        }
-        Ok((file, inspection.finish()))
-    }
-
-    /// Reads some bytes of a body of which `bytes` were read before, holding it to its bounds.
-    fn read(
-        &self,
-        source: &mut Source,
-        buffer: &mut [u8],
-        bytes: u64,
-        context: &Context<'_>,
-    ) -> Result<usize, Fault> {
-        if context.remaining().is_zero() {
-            return Err(CancelReason::Deadline.outcome().into());
-        }
-        let read = loop {
-            match source.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(classify::within_body(error, bytes)),
-                Ok(read) => break read,
-            }
+    ) -> Option<Partial> {
+        let may_pass = match fault {
+            Fault::Candidate(verdict) => verdict.passing,
+            Fault::Attempt(_) => is_cancelled(context),
+            Fault::Machine(_) => false,
         };
-        let bytes = bytes + read as u64;
-        if bytes > self.max_bytes {
-            return Err(self.too_large("more came".to_owned()).into());
+        let bytes = writing.inspection.bytes();
+        let etag = arrival.validator.clone()?;
+        if !may_pass || bytes < MIN_PARTIAL_BYTES || !self.resumable.is_trusted(offer.host()) {
+            return None;
         }
-        if source.is_bomb(bytes) {
-            return Err(self.too_large("it unpacks to far more than it is".to_owned()).into());
-        }
-        Ok(read)
+        let mut digest = writing.inspection.sha256_so_far();
+        digest.truncate(DIGEST_DIGITS);
+        self.out.keep_partial(self.name, writing.file).ok()?;
+        self.may_have_partial.set(true);
+        Some(Partial { url: UrlId::of(offer.url), etag, bytes, total: arrival.total, digest })
     }
 
-    fn too_large(&self, what: String) -> Verdict {
-        let message = format!("at most {} bytes are allowed: {what}", self.max_bytes);
-        Verdict::lasting(ErrorReason::TooLarge, message)
-    }
-
-    fn verify(&self, inspected: &Inspected) -> Result<(), Verdict> {
-        if !inspected.has_end {
-            let message = format!("a PDF of {} bytes without its end", inspected.bytes);
-            return Err(Verdict::passing(ErrorReason::Truncated, message));
-        }
-        match self.payload.expected_sha256() {
-            Some(expected) if expected.as_str() != inspected.sha256 => {
-                let message = format!("its SHA-256 is {}", inspected.sha256);
-                Err(Verdict::lasting(ErrorReason::ChecksumMismatch, message))
+    /// What was kept, hashed again and ready to be appended to; `None` when it is not those bytes any more.
+    fn reopen(
+        &self,
+        chunk: &mut [u8],
+        partial: &Partial,
+        offer: &Offer<'_>,
+    ) -> Result<Option<(Writing, Content)>, Fault> {
+        let trouble = |error: io::Error| self.trouble(&error);
+        let Some(mut file) = self.out.reopen_partial(self.name).map_err(trouble)? else {
+            return Ok(None);
+        };
+        let mut inspection = self.inspection(offer);
+        let mut content = None;
+        while inspection.bytes() < partial.bytes {
+            let left = usize::try_from(partial.bytes - inspection.bytes()).unwrap_or(usize::MAX);
+            let room = left.min(chunk.len());
+            let read = inspect::fill(file.as_file_mut(), &mut chunk[..room]).map_err(trouble)?;
+            if read == 0 {
+                break;
             }
-            _ => Ok(()),
+            content.get_or_insert_with(|| classify::sniff(&chunk[..read]));
+            inspection.update(&chunk[..read]);
         }
-    }
-}
-
-/// A body, and what stands between the wire and its bytes.
-enum Source {
-    Plain(Wire),
-    Gzip(Box<GzDecoder<Wire>>),
-}
-
-struct Wire {
-    body: BodyReader<'static>,
-    bytes: u64,
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.body.read(buffer)?;
-        self.bytes += read as u64;
-        Ok(read)
-    }
-}
-
-impl Source {
-    fn new(body: BodyReader<'static>, gzip: bool) -> Source {
-        let wire = Wire { body, bytes: 0 };
-        if gzip { Source::Gzip(Box::new(GzDecoder::new(wire))) } else { Source::Plain(wire) }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Source::Plain(wire) => wire.read(buffer),
-            Source::Gzip(decoder) => match decoder.read(buffer) {
-                // Not even a header of its own: there was no body to decode.
-                Err(error) if is_end(&error) && decoder.get_ref().bytes == 0 => Ok(0),
-                other => other,
-            },
+        if !inspection.sha256_so_far().starts_with(&partial.digest) {
+            return Ok(None);
         }
+        // A process that died while it went on left more than it could note.
+        file.as_file().set_len(partial.bytes).map_err(trouble)?;
+        file.as_file_mut().seek(SeekFrom::Start(partial.bytes)).map_err(trouble)?;
+        Ok(content.map(|content| (Writing { file, inspection }, content)))
     }
 
-    /// Whether `bytes` decoded bytes are beyond all proportion to what came over the wire.
-    fn is_bomb(&self, bytes: u64) -> bool {
-        match self {
-            Source::Plain(_) => false,
-            Source::Gzip(decoder) => {
-                let wire = decoder.get_ref().bytes;
-                bytes > FREE_EXPANSION_BYTES.saturating_add(wire.saturating_mul(MAX_EXPANSION))
+    fn inspection(&self, offer: &Offer<'_>) -> Inspection {
+        if offer.expected.md5.is_some() { Inspection::with_md5() } else { Inspection::new() }
+    }
+
+    fn transfer<'c, 'j>(
+        &self,
+        body: Body,
+        encoding: Encoding,
+        context: &'c Context<'j>,
+    ) -> Transfer<'c, 'j> {
+        let bounds = Bounds { max_bytes: self.max_bytes, floor: self.floor };
+        Transfer::new(body, encoding, bounds, context)
+    }
+
+    fn check_declared(&self, declared: Option<u64>) -> Result<(), Verdict> {
+        match declared.filter(|declared| *declared > self.max_bytes) {
+            Some(declared) => {
+                let what = format!("{declared} bytes announced");
+                Err(super::transfer::too_large(self.max_bytes, &what))
             }
+            None => Ok(()),
         }
+    }
+
+    fn trouble(&self, error: &io::Error) -> Fault {
+        disk_trouble(&self.name.directory_in(self.out.root()), error).into()
     }
 }
 
-fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
+/// It broke off, or cannot be gone on with, and nothing of it is kept.
+fn cut(why: impl std::fmt::Display) -> Received {
+    Received::Cut { verdict: Verdict::passing(ErrorReason::Truncated, why), partial: None }
 }
 
-/// Asked for `identity`, some servers compress all the same.
-pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
-    let encoding = text_of(headers, header::CONTENT_ENCODING).unwrap_or_default();
-    matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip")
-}
-
-/// The beginning of a page: enough to see what it is. That it may break off is of no account.
-fn read_page(source: &mut Source, head: &[u8]) -> Vec<u8> {
-    let mut page = head.to_vec();
-    let mut chunk = vec![0; 8 * 1_024];
-    while page.len() < PAGE_BYTES {
-        match source.read(&mut chunk) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => page.extend_from_slice(&chunk[..read]),
+/// A body that ended with this fault.
+fn broke_off(
+    fault: Fault,
+    context: &Context<'_>,
+    partial: Option<Partial>,
+) -> Result<Received, Fault> {
+    match fault {
+        Fault::Candidate(verdict) if verdict.passing => Ok(Received::Cut { verdict, partial }),
+        Fault::Attempt(_) if partial.is_some() && is_cancelled(context) => {
+            let verdict = Verdict::passing(ErrorReason::Truncated, "the attempt was cancelled");
+            Ok(Received::Cut { verdict, partial })
         }
+        fault => Err(fault),
     }
-    page
 }
 
-/// Reads what is left of a body nobody wants, up to 64 KiB, so that its connection can be used again.
-pub(super) fn drain_up_to(body: Body, _most: usize) -> Vec<u8> {
-    drain(body)
+fn is_cancelled(context: &Context<'_>) -> bool {
+    context.cancel().reason().is_some() || context.remaining().is_zero()
 }
-pub(super) fn drain(body: Body) -> Vec<u8> {
-    let wire = Wire { body: body.into_reader(), bytes: 0 };
-    read_page(&mut Source::Plain(wire), &[])
+
+fn announced(headers: &HeaderMap) -> Option<String> {
+    text_of(headers, header::CONTENT_TYPE)
 }
 
 /// A header as text; bytes that are no UTF-8 are replaced, for some servers send Latin-1.
-pub(super) fn text_of(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+pub(super) fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let value = headers.get(name)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

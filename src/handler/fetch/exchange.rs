@@ -20,6 +20,7 @@ use super::download;
 use super::retry_after;
 use super::scope::Scope;
 use super::verdict::{Fault, Verdict};
+use super::wall;
 use crate::handler::Context;
 use crate::job::{ErrorReason, Key, LimitKey, SkipReason};
 use crate::limit::Permit;
@@ -115,7 +116,7 @@ pub(super) fn ask(
     }
     let page = download::drain(response.into_body());
     hold.end(context);
-    if status == 503 && classify::is_challenge(&String::from_utf8_lossy(&page).to_lowercase()) {
+    if status == 503 && wall::is_challenge(&page) {
         return Err(classify::status(status, None, context.wall(), &page).into());
     }
     if let Some(host) = host {

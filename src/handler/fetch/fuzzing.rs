@@ -5,8 +5,9 @@
 use url::Url;
 
 use super::resolve::fuzzing as resolvers;
-use super::{page, retry_after};
-use crate::job::WallMs;
+use super::robots::Robots;
+use super::{content_range, page, retry_after};
+use crate::job::{Mono, WallMs};
 
 /// An answer of a service: a byte for the step, two for the status, and the body.
 ///
@@ -37,4 +38,23 @@ pub fn retry_after(data: &[u8]) {
     let Some((now, text)) = data.split_first_chunk() else { return };
     let text = String::from_utf8_lossy(text);
     let _ = retry_after::parse_ms(&text, WallMs(i64::from_le_bytes(*now)));
+}
+
+/// A robots.txt, and a path it is asked about.
+///
+/// # Panics
+/// When the parser has a fault.
+pub fn robots(data: &[u8]) {
+    let robots = Robots::new("orch");
+    let Ok(url) = Url::parse("https://h.test/a/b.pdf?x=1") else { return };
+    let _ = robots.learn(&url, 200, data, Mono::default());
+    let _ = robots.ask(&url, Mono::default());
+}
+
+/// A `Content-Range`.
+///
+/// # Panics
+/// When the parser has a fault.
+pub fn content_range(data: &[u8]) {
+    let _ = content_range::parse(&String::from_utf8_lossy(data));
 }

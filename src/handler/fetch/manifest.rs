@@ -2,13 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::story::Asked;
 use super::verdict::Tried;
 use crate::job::WallMs;
-
-/// The media type of what is kept.
-pub(super) const PDF: &str = "application/pdf";
-/// The name of the resolver that is no service: the URLs in the line itself.
-pub(super) const FROM_LINE: &str = "line";
 
 /// A file that was put away, and where it came from. Absent fields are not known.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,17 +18,15 @@ pub(super) struct Manifest {
     pub(super) bytes: u64,
     /// What it is, by its bytes.
     pub(super) media_type: String,
+    /// Its MD5, where a service publishes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) md5: Option<String>,
+    /// What is unusual about it: `encrypted`, `javascript`, `launch`, `embedded_file`, `junk_before`, `no_eof`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) flags: Vec<String>,
     /// Where in the file the PDF begins, when that is not its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pdf_offset: Option<usize>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) flags: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) evidence: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) host_type: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) asked: Vec<super::story::Asked>,
     /// The URL that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
@@ -42,6 +36,12 @@ pub(super) struct Manifest {
     /// Who named the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) resolver: Option<String>,
+    /// Who keeps the copy: `publisher` or `repository`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_type: Option<String>,
+    /// Where in the resolver's answer the URL stood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evidence: Option<String>,
     /// Its licence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) licence: Option<String>,
@@ -57,6 +57,9 @@ pub(super) struct Manifest {
     /// When its last byte had arrived (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fetched_at: Option<String>,
+    /// The resolvers that were asked, and what they said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) asked: Vec<Asked>,
     /// The candidates that were tried before, with their verdicts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tried: Vec<Tried>,
@@ -68,11 +71,6 @@ impl Manifest {
         // Strings, numbers and lists of them: there is nothing in it that JSON has no form for.
         serde_json::to_string(self).unwrap_or_default()
     }
-}
-
-/// The particulars of an attempt that got no file.
-pub(super) fn tried_to_json(tried: &[Tried]) -> String {
-    serde_json::json!({ "tried": tried }).to_string()
 }
 
 /// A time as RFC 3339; `None` outside the years that has.

@@ -13,13 +13,16 @@
 //! private address unless allowed; never use a name a server sent; never ask a host without a permit.
 
 mod address;
+mod by_content;
 mod classify;
 mod client;
 mod conclude;
 mod consult;
+mod content_range;
 mod dns;
 mod download;
 mod exchange;
+mod flags;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod inspect;
@@ -28,23 +31,30 @@ mod learned;
 mod manifest;
 mod name;
 mod out;
+mod pace;
 mod page;
 mod payload;
+mod permission;
 mod place;
 mod progress;
 mod proxy;
 mod resolve;
+mod resume;
 mod retry_after;
 mod robots;
 mod scope;
 mod service;
+mod source;
 mod story;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod transport;
 mod verdict;
 mod walk;
+mod wall;
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,12 +69,13 @@ use learned::Learned;
 use manifest::Manifest;
 use name::FileName;
 use out::OutDir;
+use pace::Floor;
 use payload::{Payload, Wanted};
 use place::{Publisher, Ready};
 use progress::Progress;
 use resolve::{Active, Plan, Work};
 use robots::Robots;
-use verdict::{Fault, disk_trouble};
+use verdict::disk_trouble;
 use walk::{Found, Revalidated, Walk};
 
 use super::{Context, Handler, Ran};
@@ -282,6 +293,7 @@ impl FetchHandler {
         progress.hint = progress.hint.or_else(|| self.hint(context.job(), &payload, &work));
         let jar = progress.jar();
         let max_bytes = payload.max_bytes(self.net.settings.max_bytes);
+        let job = context.job();
         let receiver = Receiver {
             out: &self.out,
             name: &name,
@@ -289,8 +301,11 @@ impl FetchHandler {
             max_bytes,
             accept: &self.net.settings.accept,
             resumable: &self.resumable,
-            min_bytes_per_second: self.net.settings.min_bytes_per_second,
-            throughput_window: self.net.settings.throughput_window,
+            floor: Floor {
+                bytes_per_second: self.net.settings.min_bytes_per_second,
+                window: self.net.settings.throughput_window,
+            },
+            may_have_partial: Cell::new(job.attempts_total > 1 || job.checkpoint.is_some()),
         };
         let mut walk = Walk { net: &self.net, context, receiver, work, progress, jar };
         let found = match held {
@@ -393,15 +408,6 @@ impl Handler for FetchHandler {
     }
 }
 
-/// What a fault that is no verdict on a candidate makes of the attempt.
-fn ended(fault: Fault) -> Ran {
-    match fault {
-        Fault::Attempt(outcome) => Ran::Finished(*outcome),
-        Fault::Machine(fault) => Ran::GaveUp(fault),
-        Fault::Candidate(verdict) => Outcome::retry(ErrorReason::Internal, verdict.message).into(),
-    }
-}
-
 fn exists(message: impl Into<String>, detail: String) -> Outcome {
     let note = Note::new(message).with_detail(detail);
     Outcome::Done { reason: DoneReason::Exists, note }
@@ -473,7 +479,7 @@ fn manifest_of(
     let (download, candidate) = (&found.download, &found.candidate);
     let licence = candidate.licence.as_deref().or(payload.licence());
     let version = candidate.version.map(resolve::Version::name).or(payload.version());
-    let mut flags: Vec<String> = download.flags.iter().map(ToString::to_string).collect();
+    let mut flags: Vec<String> = download.inspected.flags.iter().map(ToString::to_string).collect();
     if found.downgraded {
         flags.push("downgraded".to_owned());
     }
@@ -482,6 +488,7 @@ fn manifest_of(
         sha256: download.inspected.sha256.clone(),
         bytes: download.inspected.bytes,
         media_type: download.kind.media_type().to_owned(),
+        md5: download.inspected.md5.clone(),
         pdf_offset: Some(download.pdf_offset).filter(|offset| *offset > 0),
         flags,
         url: Some(bare(&candidate.url)),

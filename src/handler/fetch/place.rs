@@ -19,8 +19,10 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tempfile::NamedTempFile;
 
+use super::by_content::ByContent;
 use super::out::sweep_temporaries;
 use super::verdict::disk_trouble;
+use crate::clock::{Clock, System};
 use crate::handler::Completion;
 use crate::job::Outcome;
 
@@ -37,6 +39,7 @@ pub(super) struct Ready {
     pub(super) file: Option<NamedTempFile>,
     /// Its final name.
     pub(super) path: PathBuf,
+    /// The SHA-256 of its bytes, 64 hexadecimal digits: where equal files are stored once, its equal is looked for.
     pub(super) sha256: Option<String>,
     /// What the job has come to once that is done.
     pub(super) outcome: Outcome,
@@ -51,16 +54,17 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the thread for the output directory `root`. Before anything else it sweeps that of the
-    /// temporary files of dead processes.
+    /// Starts the thread for the output directory `root`; with `dedup`, files of equal content are stored once. Before
+    /// anything else it sweeps the directory of the temporary files of dead processes.
     ///
     /// # Errors
     /// When the directory cannot be opened or there is no thread to be had.
-    pub(super) fn start(root: &Path, _dedup: bool) -> io::Result<Publisher> {
+    pub(super) fn start(root: &Path, dedup: bool) -> io::Result<Publisher> {
         let disk = RealDisk { root: File::open(root)? };
         let root = root.to_owned();
-        Publisher::start_with(disk, root.clone(), move || {
-            let swept = sweep_temporaries(&root);
+        let now = System::new().wall();
+        Publisher::start_with(disk, root.clone(), dedup, move || {
+            let swept = sweep_temporaries(&root, now);
             if swept > 0 {
                 tracing::info!(files = swept, "removed what dead processes left unfinished");
             }
@@ -70,12 +74,14 @@ impl Publisher {
     fn start_with(
         disk: impl Disk + Send + 'static,
         root: PathBuf,
+        dedup: bool,
         before: impl FnOnce() + Send + 'static,
     ) -> io::Result<Publisher> {
         let (queue, receiver) = bounded(GROUP_MAX);
         let thread = thread::Builder::new().name("orch-publisher".to_owned()).spawn(move || {
             before();
-            publish(&receiver, &disk, &root);
+            let by_content = dedup.then(|| ByContent::of(&root));
+            publish(&receiver, &disk, &root, by_content.as_ref());
         })?;
         Ok(Publisher { queue: Some(queue), thread: Some(thread) })
     }
@@ -104,13 +110,18 @@ impl Drop for Publisher {
 }
 
 /// What is asked of the disk; tests watch the order.
-trait Disk {
+pub(super) trait Disk {
     /// Makes the bytes of `files` and the entries of `directories` durable.
     fn sync(&self, files: &[&File], directories: &BTreeSet<PathBuf>) -> io::Result<()>;
 
     /// Gives a file its final name, in place of what has it.
     fn rename(&self, file: NamedTempFile, path: &Path) -> io::Result<()> {
         file.persist(path).map(drop).map_err(|failed| failed.error)
+    }
+
+    /// Gives a file a second name, which nothing has yet.
+    fn link(&self, file: &Path, path: &Path) -> io::Result<()> {
+        std::fs::hard_link(file, path)
     }
 }
 
@@ -137,7 +148,7 @@ struct Named {
     completion: Completion,
 }
 
-fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path) {
+fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path, by_content: Option<&ByContent>) {
     let mut known = HashSet::new();
     let mut named: Vec<Named> = Vec::new();
     while let Some(group) = next_group(queue, !named.is_empty()) {
@@ -152,7 +163,8 @@ fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path) {
                 for done in named.drain(..) {
                     done.completion.finish(done.outcome);
                 }
-                named.extend(group.into_iter().filter_map(|ready| rename(disk, ready)));
+                let renamed = group.into_iter().filter_map(|ready| rename(disk, by_content, ready));
+                named.extend(renamed);
             }
             Err(error) => {
                 // Nobody can say which of them it was. What has its name already is found there by
@@ -193,9 +205,13 @@ fn directories_of(named: &[Named], known: &mut HashSet<PathBuf>, root: &Path) ->
 }
 
 /// Names one file. A file that cannot be named ends its own job only.
-fn rename(disk: &impl Disk, ready: Ready) -> Option<Named> {
-    let Ready { file, path, outcome, completion, .. } = ready;
-    let renamed = file.map_or(Ok(()), |file| disk.rename(file, &path));
+fn rename(disk: &impl Disk, by_content: Option<&ByContent>, ready: Ready) -> Option<Named> {
+    let Ready { file, path, sha256, outcome, completion } = ready;
+    let renamed = match (file, by_content.zip(sha256)) {
+        (None, _) => Ok(()),
+        (Some(file), None) => disk.rename(file, &path),
+        (Some(file), Some((by_content, sha256))) => by_content.place(disk, file, &path, &sha256),
+    };
     match renamed {
         Ok(()) => Some(Named { path, outcome, completion }),
         Err(error) => {
@@ -265,7 +281,7 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         let disk = Watched { log: Arc::clone(&log), hold, fail_sync };
         let path = root.path().to_owned();
-        let publisher = Publisher::start_with(disk, path, || ()).unwrap();
+        let publisher = Publisher::start_with(disk, path, false, || ()).unwrap();
         Rig { root, publisher, log, ended: Arc::default(), go }
     }
 
@@ -283,13 +299,8 @@ mod tests {
                 ended.lock().push(outcome);
             });
             let (path, outcome) = (self.path(n), Outcome::done());
-            self.publisher.publish(Ready {
-                file: Some(file),
-                path,
-                sha256: None,
-                outcome,
-                completion,
-            });
+            let file = Some(file);
+            self.publisher.publish(Ready { file, path, sha256: None, outcome, completion });
         }
     }
 
@@ -367,9 +378,9 @@ mod tests {
                 send.send((outcome.unwrap(), expected.exists())).unwrap();
             });
             publisher.publish(Ready {
-                sha256: None,
                 file: Some(file),
                 path,
+                sha256: None,
                 outcome: Outcome::done(),
                 completion,
             });

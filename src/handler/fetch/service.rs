@@ -2,9 +2,6 @@
 //!
 //! Must never write a request down, nor send a key to another host than the service's own.
 
-use std::io::Read;
-
-use flate2::read::MultiGzDecoder;
 use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
@@ -16,9 +13,10 @@ use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
 use super::resolve::{Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
+use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
-use crate::handler::Context;
-use crate::job::{ErrorReason, Key, Outcome, Reason};
+use crate::handler::{CancelReason, Context};
+use crate::job::{ErrorReason, Key, Reason};
 
 /// The largest answer of a service that is read.
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
@@ -126,7 +124,7 @@ fn call(
         }
         let content_type = download::text_of(response.headers(), header::CONTENT_TYPE);
         let content_type = content_type.unwrap_or_default();
-        let body = read_whole(response, context);
+        let body = read_up_to(MAX_REPLY_BYTES, Beyond::Refuse, response, context);
         hold.end(context);
         return Ok(Answer { status, content_type, body: body?, url: ask.url });
     }
@@ -150,77 +148,40 @@ fn follow(ask: &mut Ask, status: StatusCode, location: &str) -> Result<(), Verdi
     Ok(())
 }
 
-/// A whole body, bounded.
-fn read_whole(response: Response<Body>, context: &Context<'_>) -> Result<Vec<u8>, Fault> {
-    let gzip = download::is_gzip(response.headers());
-    let reader = response.into_body().into_reader();
-    let mut reader: Box<dyn Read> =
-        if gzip { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+/// What to do about a body that is larger than is read.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Beyond {
+    Refuse,
+    LeaveOut,
+}
+
+/// A body up to `max_bytes`.
+pub(super) fn read_up_to(
+    max_bytes: u64,
+    beyond: Beyond,
+    response: Response<Body>,
+    context: &Context<'_>,
+) -> Result<Vec<u8>, Fault> {
+    let encoding = Encoding::of(response.headers());
+    let mut source = Source::new(response.into_body(), encoding);
     let mut body = Vec::new();
     let mut chunk = [0; 16 * 1_024];
     loop {
         if context.remaining().is_zero() {
-            return Err(crate::handler::CancelReason::Deadline.outcome().into());
+            return Err(CancelReason::Deadline.outcome().into());
         }
-        match reader.read(&mut chunk) {
-            Ok(0) => return Ok(body),
-            Ok(read) => body.extend_from_slice(&chunk[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(classify::within_body(error, body.len() as u64)),
+        let bytes = body.len() as u64;
+        match source.read(&mut chunk).map_err(|error| classify::within_body(error, bytes))? {
+            0 => return Ok(body),
+            read => body.extend_from_slice(&chunk[..read]),
         }
-        if body.len() as u64 > MAX_REPLY_BYTES {
-            let message = format!("an answer of more than {MAX_REPLY_BYTES} bytes");
+        let bytes = body.len() as u64;
+        if bytes > max_bytes && beyond == Beyond::LeaveOut {
+            return Ok(body);
+        }
+        if bytes > max_bytes || source.is_bomb(bytes) {
+            let message = format!("an answer of more than {max_bytes} bytes");
             return Err(Verdict::lasting(ErrorReason::TooLarge, message).into());
         }
     }
-}
-
-/// A small text that a host keeps at `url` (its robots.txt): status 0 when there is no answer.
-///
-/// # Errors
-/// [`Interrupted`].
-pub(super) fn small_text(
-    net: &Net,
-    context: &mut Context<'_>,
-    key_of: impl Fn(&Url) -> Option<Key>,
-    url: &Url,
-) -> Result<(u16, Vec<u8>), Interrupted> {
-    let mut next = url.clone();
-    for _ in 0..=MAX_HOPS {
-        let Some(key) = key_of(&next) else { return Ok((0, Vec::new())) };
-        let mut request = Request::get(&next);
-        request.accept = "text/plain, */*;q=0.1";
-        let Open { response, hold } = match exchange::ask(net, context, &key, &request) {
-            Ok(open) => open,
-            Err(Unanswered::Wait(key)) => return Err(Interrupted::Wait(key)),
-            Err(Unanswered::ToldToWait(..)) => return Ok((429, Vec::new())),
-            Err(Unanswered::GivenUp(_) | Unanswered::Fault(Fault::Candidate(_))) => {
-                return Ok((0, Vec::new()));
-            }
-            Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),
-        };
-        let status = response.status();
-        let location = status
-            .is_redirection()
-            .then(|| download::text_of(response.headers(), header::LOCATION))
-            .flatten();
-        let body = download::drain_up_to(response.into_body(), 512 * 1_024);
-        hold.end(context);
-        let joined = location.and_then(|location| next.join(location.trim()).ok());
-        match joined.and_then(|joined| payload::askable(joined).ok()) {
-            Some(joined) => next = joined,
-            None => return Ok((status.as_u16(), body)),
-        }
-    }
-    // A robots.txt that leads round in circles is one that cannot be had (RFC 9309, section 2.3.1.2).
-    Ok((404, Vec::new()))
-}
-
-/// What an attempt that must wait in line comes to.
-pub(super) fn wait_in_line(
-    key: Key,
-    not_before: Option<crate::job::WallMs>,
-    checkpoint: Option<Vec<u8>>,
-) -> Outcome {
-    Outcome::Defer { key, not_before, checkpoint }
 }

@@ -254,18 +254,19 @@ impl fmt::Debug for SocketTransport {
     }
 }
 
-/// A request as a proxy wants it. Only the beginning of a request starts like this, and we send no
-/// bodies; every other piece of output passes unchanged.
+/// A request as a proxy wants it. Only the beginning of a request starts like this, for our bodies are JSON; every other
+/// piece of output passes unchanged.
 fn absolute_form(output: &[u8], origin: &str, authorization: Option<&str>) -> Vec<u8> {
     let line_end = output.windows(2).position(|pair| pair == b"\r\n");
-    let (Some(target), Some(line_end)) = (output.strip_prefix(b"GET "), line_end) else {
+    let method = [&b"GET "[..], b"POST "].into_iter().find(|method| output.starts_with(method));
+    let (Some(method), Some(line_end)) = (method, line_end) else {
         return output.to_vec();
     };
     let credentials =
         authorization.map(|value| format!("Proxy-Authorization: {value}\r\n")).unwrap_or_default();
-    let rest_of_line = &target[..line_end + 2 - b"GET ".len()];
+    let rest_of_line = &output[method.len()..line_end + 2];
     let headers = &output[line_end + 2..];
-    [b"GET ", origin.as_bytes(), rest_of_line, credentials.as_bytes(), headers].concat()
+    [method, origin.as_bytes(), rest_of_line, credentials.as_bytes(), headers].concat()
 }
 
 #[cfg(test)]
@@ -285,6 +286,11 @@ mod tests {
             ask(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n", Some("Basic eA==")),
             "GET http://h:81/ HTTP/1.1\r\nProxy-Authorization: Basic eA==\r\nhost: h\r\n\r\n"
         );
+        assert_eq!(
+            ask(b"POST /a HTTP/1.1\r\nhost: h\r\n\r\n{}", None),
+            "POST http://h:81/a HTTP/1.1\r\nhost: h\r\n\r\n{}"
+        );
+        assert_eq!(ask(b"{\"a\":\r\n1}", None), "{\"a\":\r\n1}");
         assert_eq!(ask(b"accept: x\r\n\r\n", None), "accept: x\r\n\r\n");
     }
 

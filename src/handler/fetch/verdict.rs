@@ -173,6 +173,7 @@ fn spelled(url: &Url) -> String {
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     if let Ok(paper) = Scheme::Arxiv.parse(url.as_str())
         && url.path().starts_with("/pdf/")
+        && url.query().is_none()
     {
         let bare = paper.normal.trim_end_matches(|c: char| c.is_ascii_digit());
         // Of an old id without a version the digits are its number.
@@ -321,6 +322,7 @@ mod tests {
             ("http://h.org/a", "http://h.org:8080/a"),
             ("https://arxiv.org/pdf/2101.00001", "https://arxiv.org/pdf/2101.00002"),
             ("https://arxiv.org/pdf/2101.00001", "https://arxiv.org/abs/2101.00001"),
+            ("https://arxiv.org/pdf/2101.00001", "https://arxiv.org/pdf/2101.00001?download=1"),
         ] {
             assert_ne!(id(one), id(other), "{one} {other}");
         }

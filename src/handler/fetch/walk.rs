@@ -15,6 +15,7 @@ use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
 
+use super::Net;
 use super::address;
 use super::classify;
 use super::client::Request;
@@ -22,15 +23,15 @@ use super::download::{self, Download, Expected, Offer, Received, Receiver};
 use super::exchange::{self, Hold, Open, Unanswered};
 use super::jar::Jar;
 use super::page;
+use super::permission;
 use super::progress::{Counted, Lead, Progress, Trail};
 use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
 use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
-use super::{Net, ended};
 use crate::handler::{Context, Ran};
-use crate::job::{ErrorReason, Key, LimitKey, Mono, Observation, Outcome, Reason, SkipReason};
+use crate::job::{ErrorReason, Key, Mono, Observation, Outcome, Reason, SkipReason};
 
 /// How often one attempt waits for a host that says it is busy, before that counts as a failure.
 const MAX_WAITS: u32 = 30;
@@ -120,7 +121,7 @@ impl Walk<'_, '_, '_> {
                 match self.try_candidate(&lead) {
                     Ok(found) => return Ok(Some(found)),
                     Err(Fault::Candidate(verdict)) => self.note(&lead, verdict),
-                    Err(fault) => return Err(ended(fault)),
+                    Err(fault) => return Err(self.ended(fault)),
                 }
             }
             if !self.progress.has_room() || !self.converse(active)? {
@@ -169,7 +170,7 @@ impl Walk<'_, '_, '_> {
                     ErrorReason::RateLimited,
                 )
             }
-            Err(Interrupted::Attempt(fault)) => return Err(ended(fault)),
+            Err(Interrupted::Attempt(fault)) => return Err(self.ended(fault)),
         };
         self.take_in(active.name, stepped, began);
         Ok(true)
@@ -368,6 +369,23 @@ impl Walk<'_, '_, '_> {
         hold.end(self.context);
     }
 
+    /// What a fault that is no verdict on a candidate makes of the attempt. One that was cancelled keeps what it learned.
+    fn ended(&mut self, fault: Fault) -> Ran {
+        match fault {
+            Fault::Attempt(outcome) => Ran::Finished(match *outcome {
+                Outcome::Retry { reason, note, after_ms, checkpoint: None } => {
+                    let checkpoint = self.progress.retried();
+                    Outcome::Retry { reason, note, after_ms, checkpoint }
+                }
+                other => other,
+            }),
+            Fault::Machine(fault) => Ran::GaveUp(fault),
+            Fault::Candidate(verdict) => {
+                Outcome::retry(ErrorReason::Internal, verdict.message).into()
+            }
+        }
+    }
+
     fn unanswered(&mut self, trail: &Trail, unanswered: Unanswered) -> Fault {
         match unanswered {
             Unanswered::Wait(key) => self.wait(key, Some(trail)).into(),
@@ -386,14 +404,16 @@ impl Walk<'_, '_, '_> {
 
     /// The attempt goes on when there is a permit for `key`.
     fn wait(&mut self, key: Key, trail: Option<&Trail>) -> Outcome {
-        service::wait_in_line(key, None, self.progress.deferred(trail, &self.jar))
+        let checkpoint = self.progress.deferred(trail, &self.jar);
+        Outcome::Defer { key, not_before: None, checkpoint }
     }
 
     /// The same, but not before so much time has passed.
     fn wait_for(&mut self, key: Key, trail: &Trail, after: Duration) -> Outcome {
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let not_before = self.context.wall().plus_ms(after_ms);
-        service::wait_in_line(key, Some(not_before), self.progress.deferred(Some(trail), &self.jar))
+        let not_before = Some(self.context.wall().plus_ms(after_ms));
+        let checkpoint = self.progress.deferred(Some(trail), &self.jar);
+        Outcome::Defer { key, not_before, checkpoint }
     }
 
     fn key(&self, lead: &Lead, url: &Url) -> Result<Key, Verdict> {
@@ -427,26 +447,15 @@ impl Walk<'_, '_, '_> {
                     }
                     return Err(self.wait_for(key.clone(), trail, until.since(now)).into());
                 }
-                Known::Unknown(url) => self.fetch_robots(trail, key, &url)?,
+                Known::Unknown(url) => match permission::ask(net, self.context, key, &url) {
+                    Ok(()) => {}
+                    Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
+                        return Err(self.wait(key, Some(trail)).into());
+                    }
+                    Err(Interrupted::Attempt(fault)) => return Err(fault),
+                },
             }
         }
-    }
-
-    fn fetch_robots(&mut self, trail: &Trail, key: &Key, url: &Url) -> Result<(), Fault> {
-        let hint = key.resolver.as_deref();
-        let key_of = |url: &Url| key_of_file(url, hint);
-        let (status, body) = match service::small_text(self.net, self.context, key_of, url) {
-            Ok(answer) => answer,
-            Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
-                return Err(self.wait(key, Some(trail)).into());
-            }
-            Err(Interrupted::Attempt(fault)) => return Err(fault),
-        };
-        let delay = self.net.robots.learn(url, status, &body, self.context.mono());
-        if let (Some(delay), Some(host)) = (delay, key.host.clone()) {
-            self.context.slow_down(&LimitKey::Host(host), delay);
-        }
-        Ok(())
     }
 
     fn answer(
@@ -567,7 +576,7 @@ impl Walk<'_, '_, '_> {
                     }
                 }
                 Ok(Answer::Page { verdict, .. }) | Err(Fault::Candidate(verdict)) => break verdict,
-                Err(fault) => return Err(ended(fault)),
+                Err(fault) => return Err(self.ended(fault)),
             }
         };
         self.progress.revalidated = true;

@@ -112,7 +112,7 @@ fn a_refund_tells_once_per_key_who_waits_for_slot_or_token() {
     assert_eq!(gate.try_admit(&resolver("r"), START).unwrap_err().reason, WaitReason::Rate);
     gate.try_admit(&host("h.org"), START).unwrap_err();
     permit.refund();
-    assert_eq!(told.take(), [r.clone(), h.clone()]);
+    assert_eq!(told.take(), [h, r.clone()], "the host first");
 
     gate.set(r.clone(), KeyLimits { max_concurrent: Some(1), ..rate("1/day") });
     let permit = gate.try_admit(&resolver("r"), START).unwrap();

@@ -2,16 +2,16 @@
 
 use url::Url;
 
-use super::{
-    MAX_CARRIED_BYTES, Reply, Resolver, Step, Terms, Work, datacite, doaj, figshare, hal, openaire,
-    osf, unpaywall, wayback,
-};
+use super::{MAX_CARRIED_BYTES, Reply, Step, Terms, Work, plan};
 
 /// Reads `data` as an answer of the service of that name: the step, the status (two bytes), and the body.
 pub(in crate::handler::fetch) fn read(name: &str, data: &[u8]) {
     let Ok(base) = Url::parse("https://service.test/api") else { return };
     let Some((&[number, low, high], body)) = data.split_first_chunk() else { return };
-    let resolver = service(name, Terms { base: base.clone(), key: None, contact: None });
+    let terms = Terms { base: base.clone(), key: None, contact: None };
+    let Some(resolver) = plan::made(name, terms) else {
+        unreachable!("no service is called {name}")
+    };
     let work = whole_work();
     // The usual statuses are common enough to be found at once; all others can be.
     let status = match (low, high) {
@@ -26,20 +26,6 @@ pub(in crate::handler::fetch) fn read(name: &str, data: &[u8]) {
     if let Some(next) = said.next {
         assert!(next.carried.len() <= MAX_CARRIED_BYTES, "more than is kept");
         assert!(resolver.ask(&work, &next).is_some(), "a step that cannot be asked: {next:?}");
-    }
-}
-
-fn service(name: &str, terms: Terms) -> Box<dyn Resolver> {
-    match name {
-        unpaywall::NAME => Box::new(unpaywall::Unpaywall(terms)),
-        doaj::NAME => Box::new(doaj::Doaj(terms)),
-        datacite::NAME => Box::new(datacite::DataCite(terms)),
-        hal::NAME => Box::new(hal::Hal(terms)),
-        openaire::NAME => Box::new(openaire::OpenAire(terms)),
-        osf::NAME => Box::new(osf::Osf(terms)),
-        figshare::NAME => Box::new(figshare::Figshare(terms)),
-        wayback::NAME => Box::new(wayback::Wayback(terms)),
-        other => unreachable!("no service is called {other}"),
     }
 }
 

@@ -211,6 +211,12 @@ pub(in crate::handler::fetch) fn key_of_file(url: &Url, hint: Option<&str>) -> O
     Key::new(owner.map(|service| service.name).or(hint), Some(&host)).ok()
 }
 
+/// The resolver of that name, whatever it needs.
+#[cfg(any(test, fuzzing))]
+pub(super) fn made(name: &str, terms: Terms) -> Option<Box<dyn Resolver>> {
+    service(name).ok().map(|service| (service.make)(terms))
+}
+
 fn is_name_of(text: &str, name: &str) -> bool {
     text == name || (name == super::LINE && text == LINE_ALIAS)
 }

@@ -1,17 +1,23 @@
 //! `orch queue show`: one job, with the story of its attempts.
 
+mod particulars;
+
 use clap::Args;
 
-use super::args::TableFormat;
-use super::duration;
-use super::error::{CliError, Exit};
-use super::output::{Column, Table, printable, time};
-use super::session::Session;
-use super::view::WholeJobJson;
-use crate::job::ArtifactId;
+use crate::cli::args::TableFormat;
+use crate::cli::duration;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{Column, Table, printable, time};
+use crate::cli::session::Session;
+use crate::cli::view::WholeJobJson;
+use crate::job::{ArtifactId, State};
 use crate::queue::store::{AttemptView, JobView};
+use particulars::Particulars;
 
 /// Show one job, with the story of its attempts
+///
+/// Of a fetch it tells who was asked for a copy and what each said, which copies were tried and why they were refused, and
+/// which one was kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,14 +53,28 @@ fn as_text(session: &mut Session, job: &JobView, story: &[AttemptView]) -> Resul
         session.out.line(&format!("{name:width$}  {}", printable(value)))?;
     }
     if let Some(detail) = &job.detail {
-        session.out.line("\ndetail")?;
-        session.out.line(&indented(detail))?;
+        particulars(session, detail, job.state == State::Done)?;
     }
     session.out.line("\npayload")?;
     session.out.line(&indented(&job.payload))?;
     if !story.is_empty() {
         session.out.line("\nhistory")?;
         session.out.table(&history(story))?;
+    }
+    Ok(())
+}
+
+/// Of a fetch, lines; of anything else, the JSON that its handler recorded.
+fn particulars(session: &mut Session, detail: &str, is_done: bool) -> Result<(), CliError> {
+    let Some(particulars) = Particulars::read(detail, is_done) else {
+        session.out.line("\ndetail")?;
+        return session.out.line(&indented(detail));
+    };
+    for (name, lines) in particulars.sections() {
+        session.out.line(&format!("\n{name}"))?;
+        for line in lines {
+            session.out.line(&format!("  {line}"))?;
+        }
     }
     Ok(())
 }
