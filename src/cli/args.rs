@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::config::Flag;
 use crate::job::{Reason, State};
 
-use super::{completions, config, demo, enqueue, export, import, list, man, prune, retry_failed};
-use super::{run, show, stats};
+use super::{completions, config, demo, doctor, enqueue, export, import, list, man, prune};
+use super::{resolve, retry_failed, run, show, stats};
 
 /// Takes a large pile of work and gets it done
 ///
@@ -29,6 +29,8 @@ Examples:
   orch queue stats                         what is there, by state
   orch queue list --state error            what failed
   orch queue retry-failed                  give what failed another chance
+  orch resolve 10.1371/journal.pone.0214986   who knows an open copy, and who does not
+  orch doctor                              is everything there that a run needs
   orch config show                         every setting, and where it came from
 
 Exit codes:
@@ -86,6 +88,10 @@ pub enum Command {
     /// Add jobs, look at them, put them back
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Show what each resolver says of a work, without downloading
+    Resolve(resolve::ResolveArgs),
+    /// Check everything a run needs, and ask each service one question
+    Doctor(doctor::DoctorArgs),
     /// Show and check the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

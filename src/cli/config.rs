@@ -1,5 +1,6 @@
 //! `orch config show|check|default`.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -8,7 +9,9 @@ use serde_json::{Map, Value, json};
 use super::args::TableFormat;
 use super::error::{CliError, Exit};
 use super::output::Output;
-use crate::config::{Config, ConfigError, DEFAULT_TOML, Entry, Origin, Sources};
+use super::run::fetch_settings;
+use crate::config::{Config, DEFAULT_TOML, Entry, Origin, Sources};
+use crate::handler::{FetchPlan, FetchSetupError};
 
 /// `orch config …`
 #[derive(Debug, Subcommand)]
@@ -48,10 +51,11 @@ pub(super) fn run(
     out: &mut Output,
     command: &ConfigCommand,
     sources: &Sources,
+    environment: &[(OsString, OsString)],
 ) -> Result<Exit, CliError> {
     match command {
         ConfigCommand::Show(args) => show(out, args, &Config::load(sources)?),
-        ConfigCommand::Check => check(out, Config::load(sources)),
+        ConfigCommand::Check => check(out, &Config::load(sources)?, environment),
         ConfigCommand::Default => {
             out.text(DEFAULT_TOML)?;
             Ok(Exit::Ok)
@@ -101,17 +105,25 @@ fn origin(origin: &Origin) -> Value {
     }
 }
 
-fn check(out: &mut Output, loaded: Result<Config, ConfigError>) -> Result<Exit, CliError> {
-    let config = loaded?;
+fn check(
+    out: &mut Output,
+    config: &Config,
+    environment: &[(OsString, OsString)],
+) -> Result<Exit, CliError> {
+    let plan = FetchPlan::new(&fetch_settings(&config.settings, environment))
+        .map_err(FetchSetupError::from)?;
     for entry in config.without_effect() {
         out.messages
             .note(&format!("{}: {} has no effect in this version", entry.origin, entry.key));
+    }
+    for off in plan.off() {
+        out.messages.note(&format!("resolver {} is off: {}", off.resolver, off.why));
     }
     out.line(&format!("ok: {}", what_was_read(config.file.as_deref())))?;
     Ok(Exit::Ok)
 }
 
-fn what_was_read(file: Option<&Path>) -> String {
+pub(super) fn what_was_read(file: Option<&Path>) -> String {
     match file {
         Some(path) => path.display().to_string(),
         None => "no configuration file; the defaults, the environment and flags".to_owned(),

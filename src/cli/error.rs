@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
-use crate::handler::FetchSetupError;
+use crate::handler::{FetchSetupError, OffReason};
 use crate::intake::{LineError, ReadError, RejectsError};
-use crate::job::{KeyError, SpecError};
+use crate::job::{IdentifierError, KeyError, SpecError};
 use crate::queue::store::StoreError;
 use crate::run::RunError;
 use crate::telemetry::LogError;
@@ -19,6 +19,8 @@ use crate::telemetry::LogError;
 pub enum Exit {
     /// All of it worked.
     Ok,
+    /// What was looked at is not as it must be.
+    Unfit,
     /// Done, but not all of it worked: lines were rejected, jobs ended in error.
     Partial,
     /// Stopped with work left.
@@ -33,6 +35,7 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Exit::Ok => 0,
+            Exit::Unfit => 1,
             Exit::Partial => 3,
             Exit::WorkLeft => 4,
             Exit::Signal(number) => 128_u8.saturating_add(number),
@@ -58,6 +61,26 @@ pub enum CliError {
     /// An id that cannot be one.
     #[error(transparent)]
     Id(#[from] SpecError),
+    /// A text that is no identifier.
+    #[error(transparent)]
+    Identifier(#[from] IdentifierError),
+    /// A resolver that is to be asked and is off.
+    #[error("--resolver {name}: {why}")]
+    ResolverOff {
+        /// Its name.
+        name: &'static str,
+        /// Why it is off.
+        why: OffReason,
+    },
+    /// Every resolver is off.
+    #[error("fetch.resolvers: no resolver is on")]
+    NobodyToAsk,
+    /// Standard input.
+    #[error("cannot read standard input: {source}")]
+    Stdin {
+        /// What the system said.
+        source: io::Error,
+    },
     /// A kind that no handler does.
     #[error("--kind {name}: there is no such kind: expected one of {known}")]
     UnknownKind {
@@ -128,6 +151,9 @@ impl CliError {
             CliError::Config(_)
             | CliError::Job(_)
             | CliError::Id(_)
+            | CliError::Identifier(_)
+            | CliError::ResolverOff { .. }
+            | CliError::NobodyToAsk
             | CliError::Log(_)
             | CliError::Key(_)
             | CliError::Fetch(FetchSetupError::Client(_) | FetchSetupError::Plan(_))
@@ -136,6 +162,7 @@ impl CliError {
             | CliError::Run(_)
             | CliError::Fetch(FetchSetupError::Out { .. })
             | CliError::Thread { .. }
+            | CliError::Stdin { .. }
             | CliError::Read(_)
             | CliError::Rejects(_)
             | CliError::Output(_)
@@ -177,7 +204,14 @@ impl CliError {
             CliError::NoSuchJob { .. } => {
                 Some("`orch queue list` names the jobs there are".to_owned())
             }
+            CliError::ResolverOff { .. } | CliError::NobodyToAsk => {
+                Some("`orch config check` names every resolver that is off, and why".to_owned())
+            }
+            CliError::Identifier(_) => {
+                Some("such as 10.1234/abc, arXiv:2101.00001, PMC123456 or https://…".to_owned())
+            }
             CliError::Id(_)
+            | CliError::Stdin { .. }
             | CliError::UnknownKind { .. }
             | CliError::Output(_)
             | CliError::Log(_)

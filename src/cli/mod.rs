@@ -8,9 +8,11 @@
 //! Nothing below this module touches the terminal, the environment or the exit code.
 
 mod args;
+mod asking;
 mod completions;
 mod config;
 mod demo;
+mod doctor;
 pub mod duration;
 mod enqueue;
 mod error;
@@ -21,10 +23,12 @@ mod man;
 mod output;
 mod prune;
 mod registry;
+mod resolve;
 mod retry_failed;
 pub mod run;
 mod session;
 mod show;
+mod signals;
 mod stats;
 mod view;
 
@@ -85,24 +89,32 @@ fn dispatch(
         directory: PathBuf::new(),
         flags,
     };
-    let command = match &cli.command {
+    match &cli.command {
         Command::Completions(args) => return ended(completions::run(&mut out, args), &mut out),
         Command::Demo(args) => return demo::run(out, args),
         Command::Man(args) => return ended(man::run(&mut out, args), &mut out),
         Command::Config(command) => {
-            let done = config::run(&mut out, command, &sources(cli.global.flags()));
+            let done = config::run(&mut out, command, &sources(cli.global.flags()), &environment);
             return ended(done, &mut out);
         }
-        Command::Queue(command) => command,
-    };
+        Command::Queue(_) | Command::Resolve(_) | Command::Doctor(_) => {}
+    }
     let mut flags = cli.global.flags();
-    if let QueueCommand::Run(args) = command {
+    if let Command::Queue(QueueCommand::Run(args)) = &cli.command {
         flags.extend(args.flags());
     }
     let config = Config::load(&sources(flags))?;
     let registry = registry::for_intake(&config.settings)?;
     let mut session = Session::new(out, Arc::new(System::new()), config, registry);
-    let done = queue(&mut session, command, &environment);
+    let done = match &cli.command {
+        Command::Queue(command) => queue(&mut session, command, &environment),
+        Command::Resolve(args) => resolve::run(&mut session, args, &environment),
+        Command::Doctor(args) => doctor::run(&mut session, args, &environment),
+        // Done above.
+        Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Config(_) => {
+            Ok(Exit::Ok)
+        }
+    };
     ended(done, &mut session.out)
 }
 

@@ -31,6 +31,12 @@ impl Session {
         Session { out, clock, config, registry }
     }
 
+    /// The settings, and how they came about.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

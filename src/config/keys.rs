@@ -218,7 +218,7 @@ pub(super) fn normalise(path: &[String]) -> Result<Vec<String>, String> {
             let name = normalise_resolver(name).map_err(|e| e.to_string())?;
             // Limits may be of any name that a line gives; a section is of a resolver there is.
             match path[0].as_str() {
-                "resolvers" => resolvers::known(&name).map(str::to_owned),
+                "resolvers" => resolvers::resolver_named(&name).map(str::to_owned),
                 _ => Ok(name.into()),
             }
         }

@@ -30,7 +30,7 @@ use toml::{Table, Value};
 
 pub use error::{ConfigError, Fault, Problem};
 pub use layer::{NamedBy, Origin};
-pub use resolvers::RESOLVERS;
+pub use resolvers::{RESOLVERS, resolver_named};
 pub use settings::{
     Accept, Breaker, Durability, Exec, Fetch, KeyLimit, Limits, Log, LogFormat, Orchestrator,
     Order, Queue, Resolver, Schedule, Secret, Settings,

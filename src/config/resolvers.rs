@@ -29,18 +29,17 @@ pub const RESOLVERS: [&str; 18] = [
 /// Other names of some.
 const ALIASES: [(&str, &str); 1] = [("openalex_urls", "line")];
 
-/// The name of the resolver that `name`, in any spelling, means.
-pub(super) fn find(name: &str) -> Option<&'static str> {
+fn find(name: &str) -> Option<&'static str> {
     let name = normalise_resolver(name).ok()?;
     let alias = ALIASES.iter().find(|(alias, _)| *alias == &*name).map(|(_, meant)| *meant);
     alias.or_else(|| RESOLVERS.into_iter().find(|known| *known == &*name))
 }
 
-/// The same.
+/// The name of the resolver that `name`, in any spelling, means.
 ///
 /// # Errors
 /// What to say of a name that is none.
-pub(super) fn known(name: &str) -> Result<&'static str, String> {
+pub fn resolver_named(name: &str) -> Result<&'static str, String> {
     find(name).ok_or_else(|| format!("there is no resolver {name:?}: {}", instead(name)))
 }
 
@@ -51,7 +50,7 @@ pub(super) fn known(name: &str) -> Result<&'static str, String> {
 pub(super) fn check_order(names: &[&str]) -> Result<(), String> {
     let mut seen = Vec::new();
     for name in names {
-        let known = known(name).map_err(|why| format!("names of resolvers, and {why}"))?;
+        let known = resolver_named(name).map_err(|why| format!("names of resolvers, and {why}"))?;
         if seen.contains(&known) {
             return Err(format!("each resolver once, and {known:?} is there twice"));
         }

@@ -388,7 +388,7 @@ fn unless_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NonZeroU32>,
 
 fn order_of_resolvers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<&'static str>, D::Error> {
     let names = Vec::<String>::deserialize(from)?;
-    let known = |name: &String| resolvers::known(name).map_err(serde::de::Error::custom);
+    let known = |name: &String| resolvers::resolver_named(name).map_err(serde::de::Error::custom);
     names.iter().map(known).collect()
 }
 

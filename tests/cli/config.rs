@@ -85,6 +85,31 @@ fn check_says_what_has_no_effect() {
 }
 
 #[test]
+fn check_says_which_resolvers_are_off_and_why() {
+    let place = Place::new();
+    let said = place.ok("config check").says(&[
+        "note: resolver unpaywall is off: it needs an e-mail address: set fetch.contact_email",
+        "note: resolver openalex is off: it needs a key",
+        "note: resolver core is off: it needs a key",
+        "note: resolver semantic_scholar is off: it needs a key",
+    ]);
+    assert!(!said.err.contains("resolver crossref"), "{}", said.err);
+    place.write(
+        "orch.toml",
+        "[fetch]\ncontact_email = \"harvest@orch-demo.dev\"\nresolvers = [\"unpaywall\", \"core\", \"doaj\"]\n\
+         [resolvers.core]\nenabled = true\n[resolvers.doaj]\nenabled = false\n",
+    );
+    let said = place.ok("config check").says(&[
+        "note: resolver doaj is off: it is switched off",
+        "note: resolver crossref is off: it is not in fetch.resolvers",
+    ]);
+    for on in ["unpaywall", "core"] {
+        assert!(!said.err.contains(&format!("resolver {on} ")), "{}", said.err);
+    }
+    place.ok("config check -q").says(&[]);
+}
+
+#[test]
 fn a_placeholder_or_a_resolver_that_is_none_is_refused_before_anything_is_done() {
     let place = Place::new();
     place.write(

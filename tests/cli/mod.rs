@@ -1,9 +1,11 @@
 //! What people and scripts see: every command through the real binary, exit codes included.
 
 mod config;
+mod doctor;
 mod errors;
 mod import;
 mod queue;
+mod resolve;
 
 use orch::job::{Change, ErrorReason, FinalState, Kind, Note, Reason};
 use orch::queue::WorkQueue;

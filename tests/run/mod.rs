@@ -5,7 +5,7 @@ mod drain;
 mod exec;
 mod fetch;
 mod full_disk;
-mod origin;
+pub(crate) mod origin;
 mod output;
 mod stop;
 mod work;

@@ -7,21 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A whole, if dull, PDF.
-pub(super) const PDF: &[u8] = b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\nstartxref\n9\n%%EOF\n";
+pub(crate) const PDF: &[u8] = b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\nstartxref\n9\n%%EOF\n";
 
 /// An answer: status, headers (each with its line end), body.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: &'static str,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: &'static str,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn ok(body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Answer {
         Answer { status: 200, headers: "", body: body.into() }
     }
 
-    pub(super) fn of(status: u16, headers: &'static str) -> Answer {
+    pub(crate) fn of(status: u16, headers: &'static str) -> Answer {
         Answer { status, headers, body: Vec::new() }
     }
 }
@@ -30,13 +30,13 @@ impl Answer {
 type Route = dyn Fn(&str, usize) -> Answer + Send + Sync;
 
 /// The origin; its threads end with the tests.
-pub(super) struct Origin {
+pub(crate) struct Origin {
     address: SocketAddr,
     asked: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Origin {
-    pub(super) fn start(route: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Origin {
+    pub(crate) fn start(route: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
@@ -50,12 +50,12 @@ impl Origin {
         Origin { address, asked }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// How often that path was asked.
-    pub(super) fn asked(&self, path: &str) -> usize {
+    pub(crate) fn asked(&self, path: &str) -> usize {
         self.asked.lock().unwrap().get(path).copied().unwrap_or(0)
     }
 }

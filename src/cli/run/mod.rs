@@ -1,7 +1,6 @@
 //! `orch queue run`: settings, queue, handlers, listeners and signals meet, and the queue is run.
 
 mod args;
-mod signals;
 mod watch;
 
 use std::ffi::OsString;
@@ -12,9 +11,10 @@ use super::args::TableFormat;
 use super::error::{CliError, Exit};
 use super::registry;
 use super::session::Session;
+use super::signals;
 use crate::config::Settings;
 use crate::job::KeyError;
-use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause};
+use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause, StopHandle};
 use crate::telemetry::{RunSummary, StoppedBy};
 
 pub use args::{PerResolver, PerResolverError, RunArgs, fetch_settings};
@@ -57,7 +57,7 @@ pub(super) fn execute(
         .options(options)
         .clock(Arc::clone(&session.clock))
         .listener(watch.listener());
-    let signals = signals::Watching::start(runner.stop_handle())
+    let signals = signals::Watching::start(stopping(runner.stop_handle()))
         .map_err(|source| RunError::Thread { what: "the signal thread", source })?;
     let done = runner.run();
     signals.end();
@@ -70,6 +70,16 @@ pub(super) fn execute(
         TableFormat::Json => session.out.line(&summary.to_json())?,
     }
     Ok(exit)
+}
+
+/// The first signal stops in good order, the second at once, the third ends the process.
+fn stopping(stop: StopHandle) -> impl Fn(usize, i32) + Send {
+    move |nth, signal| match nth {
+        0 => stop.stop(StopCause::Signal(signal)),
+        1 => stop.stop_now(StopCause::Signal(signal)),
+        // Nothing is lost: the queue is as safe as after kill -9.
+        _ => signals::die_of(signal),
+    }
 }
 
 /// See the exit codes in `orch --help`. Work left behind weighs more than jobs that failed.

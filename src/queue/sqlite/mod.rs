@@ -88,6 +88,26 @@ impl SqliteStore {
         Ok(SqliteStore::over(conn, shared))
     }
 
+    /// What is wrong with the structure of the file, at most a few sentences; `None` when it has more than `max_bytes`, and
+    /// so was not looked at: that takes a read transaction as long as reading the whole of it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be read at all.
+    pub fn structural_faults(&self, max_bytes: u64) -> Result<Option<Vec<String>>, StoreError> {
+        let look = || -> Worked<Option<Vec<String>>> {
+            let pages: u64 = self.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            let page_bytes: u64 = self.conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            if pages.saturating_mul(page_bytes) > max_bytes {
+                return Ok(None);
+            }
+            let mut statement = self.conn.prepare("PRAGMA quick_check(3)")?;
+            let said =
+                statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            Ok(Some(said.into_iter().filter(|line| line != "ok").collect()))
+        };
+        look().map_err(|fault| fault.at(&self.shared.path))
+    }
+
     fn over(conn: Connection, shared: Arc<Shared>) -> SqliteStore {
         SqliteStore { conn, shared, lanes: Lanes::default(), beats: Beats::default() }
     }

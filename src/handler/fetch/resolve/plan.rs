@@ -283,6 +283,26 @@ mod tests {
         assert_eq!(unique.len(), plan.active().len());
     }
 
+    /// `config/default.toml` is where people look up what there is and where it is asked.
+    #[test]
+    fn the_configuration_knows_the_same_services_in_the_same_order() {
+        use crate::config::{DEFAULT_TOML, RESOLVERS};
+        assert_eq!(names().collect::<Vec<_>>(), RESOLVERS);
+        for service in SERVICES.iter().filter(|service| service.name != super::super::LINE) {
+            let name = service.name;
+            let (_, section) = DEFAULT_TOML.split_once(&format!("\n[resolvers.{name}]")).unwrap();
+            let section = section.split("\n[").next().unwrap();
+            let base = format!("\n# base_url = \"{}\"", service.base);
+            assert!(section.contains(&base), "{name}: no {base}");
+            let says = |word: &str| section.lines().next().unwrap().contains(word);
+            match service.needs {
+                Needs::Nothing => {}
+                Needs::Contact => assert!(says("needs fetch.contact_email"), "{name}"),
+                Needs::Key => assert!(says("needs a key") || says("enabled = true"), "{name}"),
+            }
+        }
+    }
+
     #[test]
     fn what_needs_what_is_not_there_is_off_and_says_why() {
         let without = plan(&all(), None);

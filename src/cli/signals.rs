@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first stops in good order, the second at once, the third ends the process.
+//! SIGINT and SIGTERM, passed on to whatever is under way.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -6,30 +6,23 @@ use std::thread::JoinHandle;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::run::{StopCause, StopHandle};
-
-/// A thread that passes signals on to a run.
+/// A thread that passes signals on.
 pub(super) struct Watching {
     handle: Handle,
     thread: JoinHandle<()>,
 }
 
 impl Watching {
-    /// Watches from now on.
+    /// Watches from now on: `told` is called with every signal, and how many there were before.
     ///
     /// # Errors
     /// When the system gives no thread, descriptor or handler.
-    pub(super) fn start(stop: StopHandle) -> io::Result<Watching> {
+    pub(super) fn start(told: impl Fn(usize, i32) + Send + 'static) -> io::Result<Watching> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let handle = signals.handle();
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for (nth, signal) in signals.forever().enumerate() {
-                match nth {
-                    0 => stop.stop(StopCause::Signal(signal)),
-                    1 => stop.stop_now(StopCause::Signal(signal)),
-                    // Nothing is lost: the queue is as safe as after kill -9.
-                    _ => std::process::exit(128 + signal),
-                }
+                told(nth, signal);
             }
         })?;
         Ok(Watching { handle, thread })
@@ -41,4 +34,9 @@ impl Watching {
         // It does nothing that could panic.
         let _ = self.thread.join();
     }
+}
+
+/// Ends the process as that signal would have.
+pub(super) fn die_of(signal: i32) -> ! {
+    std::process::exit(128 + signal)
 }
