@@ -4,12 +4,12 @@ use std::os::unix::fs::MetadataExt;
 
 use super::server::{Reply, Server};
 use super::*;
-use crate::handler::FetchKind;
+use crate::handler::ContentKind;
 
 const ARTICLE: &[u8] = b"<?xml version=\"1.0\"?><article><body><p>x</p></body></article>\n";
 const PAGE: &[u8] = b"<!DOCTYPE html><html><body><h1>The text</h1></body></html>";
 
-fn fetch(accept: &[FetchKind], body: &'static [u8]) -> (Rig, Outcome) {
+fn fetch(accept: &[ContentKind], body: &'static [u8]) -> (Rig, Outcome) {
     let server = Server::start(move |_| Reply::ok(body));
     let rig = Rig::with(|settings| settings.accept = accept.to_vec());
     let outcome = rig.fetch_url(&server.url("/"));
@@ -18,7 +18,7 @@ fn fetch(accept: &[FetchKind], body: &'static [u8]) -> (Rig, Outcome) {
 
 #[test]
 fn only_what_is_accepted_is_kept_and_under_its_own_extension() {
-    use FetchKind::{Html, Pdf, Xml};
+    use ContentKind::{Html, Pdf, Xml};
     for (accept, body, expected) in [
         (&[Pdf][..], PDF, "pdf"),
         (&[Pdf, Html], PAGE, "html"),
@@ -30,7 +30,7 @@ fn only_what_is_accepted_is_kept_and_under_its_own_extension() {
         let files = rig.files();
         assert_eq!(files[0].extension().unwrap(), expected);
         assert_eq!(std::fs::read(&files[0]).unwrap(), body);
-        let kind = FetchKind::from_name(expected).unwrap();
+        let kind = ContentKind::from_name(expected).unwrap();
         assert_eq!(detail(&outcome)["media_type"], kind.media_type());
         // It is there, also when somebody asks who does not know.
         assert_eq!(in_short(&rig.fetch_url("http://127.0.0.1:9/")), "done exists");
@@ -56,7 +56,7 @@ fn only_what_is_accepted_is_kept_and_under_its_own_extension() {
 fn a_page_larger_than_what_is_searched_is_kept_whole_or_not_at_all() {
     let long = [PAGE, &b"<p>text</p>".repeat(150_000)].concat();
     let (whole, length) = (long.clone(), long.len());
-    let accept = |settings: &mut FetchSettings| settings.accept = vec![FetchKind::Html];
+    let accept = |settings: &mut FetchSettings| settings.accept = vec![ContentKind::Html];
     let server = Server::start(move |_| Reply::ok(&whole));
     let rig = Rig::with(accept);
     assert_eq!(in_short(&rig.fetch_url(&server.url("/"))), "done ok");

@@ -79,7 +79,7 @@ impl Rig {
             name: &name,
             payload: &Payload::default(),
             max_bytes: 1_000_000,
-            accept: &self.handler.settings.accept,
+            accept: &self.handler.net.settings.accept,
             floor: Floor { bytes_per_second: 0, window: Duration::from_secs(1) },
             resumable: &self.handler.resumable,
             may_have_partial: Cell::new(true),
@@ -88,7 +88,7 @@ impl Rig {
         if let Some(partial) = partial {
             request.headers = Receiver::resume_headers(partial);
         }
-        let (response, _scope) = self.handler.client.ask(&request, context).unwrap();
+        let (response, _scope) = self.handler.net.client.ask(&request, context).unwrap();
         let offer = Offer { url: &url, expected, resumed: partial };
         receiver.receive(response, &offer, context)
     }
