@@ -101,7 +101,9 @@ fn each(
         }
         let whole = said.len() == names.len();
         unanswered += usize::from(whole && is_open(&said));
-        progress.aside(|| show(&mut session.out, args, nth, spec, &said))?;
+        if !said.is_empty() {
+            progress.aside(|| show(&mut session.out, args, nth, spec, &said))?;
+        }
         if !whole {
             break;
         }
@@ -153,17 +155,8 @@ fn table(said: &[Consultation], all: bool) -> Table {
         Column::numbers("ms"),
     ]);
     for answer in said {
-        let ms = answer.elapsed_ms.to_string();
-        if answer.candidates.is_empty() {
-            if all || answer.said != "nothing to ask" {
-                let mut cells = vec![answer.resolver.to_owned(), answer.said.to_owned()];
-                cells.extend([String::new(), String::new(), String::new()]);
-                cells.extend([answer.message.clone(), ms]);
-                table.row(cells);
-            }
-            continue;
-        }
-        for (nth, candidate) in answer.candidates.iter().enumerate() {
+        let mut ms = answer.elapsed_ms.to_string();
+        for candidate in &answer.candidates {
             let said = if candidate.leads == "page" { "found page" } else { "found" };
             table.row(vec![
                 answer.resolver.to_owned(),
@@ -172,8 +165,16 @@ fn table(said: &[Consultation], all: bool) -> Table {
                 candidate.licence.clone().unwrap_or_default(),
                 candidate.version.unwrap_or_default().to_owned(),
                 candidate.evidence.clone(),
-                if nth == 0 { ms.clone() } else { String::new() },
+                std::mem::take(&mut ms),
             ]);
+        }
+        let is_no = answer.candidates.is_empty() && (all || answer.said != "nothing to ask");
+        if is_no || !answer.message.is_empty() {
+            let said = if is_no { answer.said } else { "but" };
+            let mut cells = vec![answer.resolver.to_owned(), said.to_owned()];
+            cells.extend([String::new(), String::new(), String::new()]);
+            cells.extend([answer.message.clone(), ms]);
+            table.row(cells);
         }
     }
     table

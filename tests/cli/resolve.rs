@@ -179,6 +179,38 @@ fn a_signal_ends_the_waiting_in_good_order() {
     assert_eq!(lines(&ran)[0]["id"], "doi:10.1234/open");
 }
 
+#[test]
+fn a_signal_ends_a_question_that_nobody_answers() {
+    let origin = Origin::start(|_, _| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let place = place_of(&origin, &["unpaywall"], "");
+    let asking = place.start("resolve 10.1234/open");
+    until("the question", || {
+        origin.asked("/unpaywall/10.1234/open?email=harvest%40orch-demo.dev") > 0
+    });
+    asking.signal(Signal::TERM);
+    let ran = asking.end().code(143);
+    assert_eq!(ran.out, "", "nobody said anything");
+}
+
+/// arXiv's files have well-known addresses: that one is named says nothing of whether the service answers.
+#[test]
+fn what_is_known_without_asking_does_not_hide_that_nobody_answers() {
+    let origin = Origin::start(|_, _| Answer::of(500, ""));
+    let place = place_of(&origin, &["arxiv"], "");
+    let said = lines(&place.ok("resolve arXiv:1605.08386 --format json"));
+    let arxiv = &said[0]["resolvers"][0];
+    assert_eq!(arxiv["said"], "found");
+    assert!(arxiv["message"].as_str().unwrap().starts_with("broken: "), "{arxiv}");
+    let report = place.ok("doctor --format json").json();
+    let checks = report["checks"].as_array().unwrap();
+    let arxiv = checks.iter().find(|it| it["check"] == "arxiv").unwrap();
+    assert_eq!(arxiv["status"], "warn", "{arxiv}");
+}
+
 /// What is shown would be fetched: the URLs of the line come first, and need no question.
 #[test]
 fn a_url_is_a_candidate_by_itself() {

@@ -1,6 +1,6 @@
 //! `orch doctor`: whether everything that a run needs is there, one line per check.
 //!
-//! Must never change anything: no queue, no directory and no file stays that was not there before.
+//! Must never leave anything behind: no queue, no directory and no file stays that was not there before.
 
 mod machine;
 mod services;
@@ -20,7 +20,7 @@ use super::session::Session;
 /// Check everything a run needs, and ask each service one question
 ///
 /// Looks at configuration, clock, contact address, queue, output directory, disks and proxy, and asks each resolver that is on
-/// about one work that it knows. One line per check: ok, warn or fail, what was found, and what to do. Changes nothing.
+/// about one work that it knows. One line per check: ok, warn or fail, what was found, and what to do. Leaves nothing behind.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -36,7 +36,7 @@ const ZENODO: &str = "10.5281/zenodo.28518";
 
 /// One for each resolver that asks a service; the others ask nobody who has to be there.
 const QUESTIONS: [Question; 15] = [
-    question("arxiv", Scheme::Arxiv, "0808.0539"),
+    question("arxiv", Scheme::Arxiv, "1605.08386"),
     question("pmc", Scheme::Doi, PLOS_ONE),
     question("unpaywall", Scheme::Doi, PLOS_ONE),
     question("openalex", Scheme::Doi, PLOS_ONE),
@@ -120,7 +120,7 @@ fn off_finding(off: &Off) -> Finding {
             off.resolver,
             "off: it needs a key",
             format!(
-                "set ORCH_RESOLVERS__{}__API_KEY, or resolvers.{}.enabled to false",
+                "set ORCH_RESOLVERS__{}__API_KEY, or resolvers.{}.enabled: true to ask without, false if it is to be off",
                 off.resolver.to_uppercase(),
                 off.resolver
             ),
@@ -132,6 +132,11 @@ fn answered(question: &Question, answer: &Consultation) -> Finding {
     let Consultation { resolver, said, message, elapsed_ms, candidates } = answer;
     let id = question.id;
     match *said {
+        "found" if !message.is_empty() => Finding::warn(
+            resolver,
+            format!("does not answer for {id}: {message}"),
+            format!("look at `orch resolve --resolver {resolver} {id}`"),
+        ),
         "found" => Finding::ok(
             resolver,
             format!("knows {} of {id}, {elapsed_ms} ms", copies(candidates.len())),
@@ -198,6 +203,26 @@ mod tests {
         };
         let (article, any) = (&QUESTIONS[2], &QUESTIONS[6]);
         assert_eq!(status("found", article), Status::Ok);
+        let candidate = crate::handler::Named {
+            url: "https://arxiv.org/pdf/1605.08386".to_owned(),
+            leads: "file",
+            licence: None,
+            version: None,
+            host_type: None,
+            evidence: String::new(),
+        };
+        let by_itself = Consultation {
+            resolver: "arxiv",
+            said: "found",
+            message: "broken: the service answered 500".to_owned(),
+            elapsed_ms: 1,
+            candidates: vec![candidate],
+        };
+        assert_eq!(
+            answered(&QUESTIONS[0], &by_itself).status,
+            Status::Warn,
+            "it was not the service that knew"
+        );
         assert_eq!(status("absent", article), Status::Warn);
         assert_eq!(status("absent", any), Status::Ok);
         assert_eq!(status("busy", article), Status::Warn);

@@ -31,7 +31,7 @@ pub struct Consultation {
     pub resolver: &'static str,
     /// `found`, `absent`, `busy`, `broken`, `refused`, or `nothing to ask` when the work has no identifier it knows.
     pub said: &'static str,
-    /// One sentence; empty where candidates say it all.
+    /// One sentence; empty where candidates say it all. Of a `found` it is the no that came after them, its kind before it.
     pub message: String,
     /// How long its answers took, waiting in line included, in milliseconds.
     pub elapsed_ms: u64,
@@ -108,6 +108,10 @@ impl Finder {
         let (candidates, no) = asking.converse(active, &work)?;
         let elapsed_ms = u64::try_from(clock.mono().since(began).as_millis()).unwrap_or(u64::MAX);
         let (said, message) = match no {
+            // Candidates that need no call say nothing of whether the service answers.
+            Some((kind, message)) if !candidates.is_empty() => {
+                ("found", format!("{kind}: {message}"))
+            }
             _ if !candidates.is_empty() => ("found", String::new()),
             Some((kind, message)) => (kind, message),
             None => ("nothing to ask", String::new()),
