@@ -174,7 +174,7 @@ impl Receiver<'_> {
                 self.receive_rest(&parts, body, partial, offer, context)
             }
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(partial)) => {
-                self.receive_no_more(&parts, body, partial, offer, context)
+                self.receive_no_more(&parts, body, partial, offer)
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, None) => {
                 Ok(cut("a part of a file where the whole was asked for"))
@@ -284,7 +284,6 @@ impl Receiver<'_> {
         body: Body,
         partial: &Partial,
         offer: &Offer<'_>,
-        _context: &Context<'_>,
     ) -> Result<Received, Fault> {
         drain(body);
         let range = text_of(&parts.headers, header::CONTENT_RANGE);
