@@ -39,6 +39,7 @@ mod place;
 mod progress;
 mod proxy;
 mod resolve;
+mod rest;
 mod resume;
 mod retry_after;
 mod robots;
