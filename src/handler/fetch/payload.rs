@@ -10,8 +10,11 @@ use super::resolve::Work;
 use super::verdict::{Tried, Verdict};
 use crate::job::{ErrorReason, Identifier, Scheme};
 
-/// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not.
-pub(super) const MAX_CANDIDATES: usize = 48;
+/// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not, and some of that is for
+/// what services know.
+pub(super) const MAX_CANDIDATES: usize = 32;
+/// The most texts of one line that are told of because they are no URLs.
+const MAX_REFUSED: usize = 8;
 /// The longest URL that is asked. Servers refuse longer ones (RFC 9110, section 4.1, asks for 8,000).
 pub(super) const MAX_URL_BYTES: usize = 8_190;
 
@@ -153,14 +156,16 @@ impl Payload {
 impl Wanted {
     fn take(&mut self, text: &str, is_page: bool) {
         let work = &mut self.work;
-        if work.given.len() + work.pages.len() + self.refused.len() >= MAX_CANDIDATES {
+        if work.given.len() + work.pages.len() >= MAX_CANDIDATES {
             return;
         }
         let url = match parse(text) {
             Ok(url) => url,
             Err(why) => {
-                let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
-                self.refused.push(Tried::text(text, verdict));
+                if self.refused.len() < MAX_REFUSED {
+                    let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
+                    self.refused.push(Tried::text(text, verdict));
+                }
                 return;
             }
         };

@@ -16,7 +16,7 @@ use super::verdict::{Tried, UrlId, Verdict, shown};
 use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason};
 
 /// The most verdicts kept.
-const MAX_TRIED: usize = payload::MAX_CANDIDATES;
+const MAX_TRIED: usize = payload::MAX_CANDIDATES + 16;
 /// The most bytes of candidates that services named and nobody has tried yet; what comes after is left out.
 const MAX_LEAD_BYTES: usize = 10 * 1_024;
 /// The most pages that services named.

@@ -141,12 +141,16 @@ impl Walk<'_, '_, '_> {
     }
 
     fn next_candidate(&self, active: &Active) -> Option<Lead> {
+        if !self.progress.has_room() {
+            // Without its verdict kept, a candidate would be asked again and again.
+            return None;
+        }
         if let Some(lead) = self.progress.next_lead(active.name) {
             return Some(lead.clone());
         }
         let known = active.resolver.known(&self.work).into_iter();
         let mut untried = known.filter(|one| !self.progress.has_verdict(&one.url));
-        let candidate = untried.next().filter(|_| self.progress.has_room())?;
+        let candidate = untried.next()?;
         Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
     }
 
@@ -341,8 +345,9 @@ impl Walk<'_, '_, '_> {
         self.see_robots(trail, &key)?;
         let cookies = self.jar.header(&trail.next);
         let url = trail.next.clone();
-        let partial = self.progress.partial.take();
-        let resumed = partial.filter(|partial| partial.is_of(&url));
+        // It stays noted until a body is there that goes on with it or takes its place: redirects, other candidates and a
+        // busy server do it no harm.
+        let resumed = self.progress.partial.clone().filter(|partial| partial.is_of(&url));
         let mut request = Request::get(&url);
         request.headers.extend(validators.iter().cloned());
         request.headers.extend(cookies.iter().map(|text| (header::COOKIE, text.clone())));
@@ -353,7 +358,6 @@ impl Walk<'_, '_, '_> {
         let open = match exchange::ask(self.net, self.context, &key, &request) {
             Ok(open) => open,
             Err(unanswered) => {
-                self.progress.partial = resumed;
                 trail.unvisit();
                 return Err(self.unanswered(trail, unanswered));
             }
@@ -522,6 +526,7 @@ impl Walk<'_, '_, '_> {
         let expected =
             Expected { md5: lead.candidate.md5.clone(), sha256: lead.candidate.sha256.clone() };
         let offer = Offer { url: &trail.next, expected: &expected, resumed };
+        self.progress.partial.take_if(|partial| partial.is_of(&trail.next));
         match self.receiver.receive(response, &offer, self.context)? {
             Received::Whole(download) => Ok(Answer::Whole(download)),
             Received::Page { html, verdict, kept } => Ok(Answer::Page { html, verdict, kept }),
@@ -535,8 +540,9 @@ impl Walk<'_, '_, '_> {
                 Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).into())
             }
             Received::Cut { verdict, partial } => {
-                self.progress.partial = partial;
-                if self.progress.partial.is_none() || trail.resumes >= MAX_RESUMES {
+                let may_go_on = partial.is_some() && trail.resumes < MAX_RESUMES;
+                self.progress.partial = partial.or(self.progress.partial.take());
+                if !may_go_on {
                     return Err(verdict.into());
                 }
                 trail.resumes += 1;
