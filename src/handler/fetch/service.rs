@@ -9,6 +9,7 @@ use url::Url;
 use super::Net;
 use super::classify;
 use super::client::Request;
+use super::detour::{Detour, Detours};
 use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
@@ -20,6 +21,8 @@ use crate::job::{ErrorReason, Key, Reason};
 
 /// The largest answer of a service that is read.
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
+/// The most answers of one conversation: an archive is asked twice for each of three URLs, everybody else less.
+pub(super) const MAX_STEPS: u32 = 12;
 /// The most redirects of one request to a service.
 const MAX_HOPS: usize = 6;
 
@@ -79,6 +82,12 @@ pub(super) fn step(
     })
 }
 
+/// It has more to say than anybody listens to.
+pub(super) fn too_long() -> Stepped {
+    let no = No::broken(format_args!("it was asked {MAX_STEPS} times and had more to say"));
+    Stepped::No(no, ErrorReason::HttpStatus)
+}
+
 /// No answer, or one that broke off.
 fn broken(verdict: Verdict) -> Stepped {
     let reason = match verdict.reason {
@@ -96,13 +105,10 @@ struct Answer {
     url: Url,
 }
 
-fn call(
-    net: &Net,
-    context: &mut Context<'_>,
-    name: &str,
-    mut ask: Ask,
-) -> Result<Answer, Unanswered> {
-    for _ in 0..=MAX_HOPS {
+fn call(net: &Net, context: &mut Context<'_>, name: &str, ask: Ask) -> Result<Answer, Unanswered> {
+    let began_as = Detours::name(&ask);
+    let Detour { mut ask, hops } = net.detours.take(&began_as, ask);
+    for hops in hops..=MAX_HOPS {
         let key = exchange::service_key(name, &ask.url)?;
         let mut request = Request::get(&ask.url);
         request.accept = ask.accept;
@@ -110,7 +116,11 @@ fn call(
         if let Some((header, secret)) = &ask.secret {
             request.headers.push((HeaderName::from_static(header), secret.reveal().to_owned()));
         }
-        let Open { response, hold } = exchange::ask(net, context, &key, &request)?;
+        let open = exchange::ask(net, context, &key, &request);
+        if matches!(open, Err(Unanswered::Wait(_) | Unanswered::ToldToWait(..))) && hops > 0 {
+            net.detours.keep(began_as.clone(), Detour { ask: ask.clone(), hops });
+        }
+        let Open { response, hold } = open?;
         let status = response.status();
         let location = status
             .is_redirection()
@@ -137,8 +147,7 @@ fn follow(ask: &mut Ask, status: StatusCode, location: &str) -> Result<(), Verdi
     let refuse = |why: String| Verdict::lasting(ErrorReason::Redirect, why);
     let next = ask.url.join(location.trim()).map_err(|error| refuse(error.to_string()))?;
     let next = payload::askable(next).map_err(refuse)?;
-    let same_place = next.host_str() == ask.url.host_str() && next.scheme() == ask.url.scheme();
-    if !same_place {
+    if next.origin() != ask.url.origin() {
         ask.secret = None;
     }
     if !matches!(status.as_u16(), 307 | 308) {
