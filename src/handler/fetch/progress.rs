@@ -359,12 +359,23 @@ impl Progress {
 
     fn encode(&mut self) -> Option<Vec<u8>> {
         let fits = |bytes: &Vec<u8>| bytes.len() <= MAX_CHECKPOINT_BYTES;
-        // It fits by its bounds (tested). If ever not, words are shed first; and then the next attempt begins anew.
+        // It fits by its bounds (tested), words shed first where all of them are used. What is not kept is asked for again, and
+        // could be for ever: if ever it does not fit, candidates nobody has tried are the next to go.
         let whole = serde_json::to_vec(self).ok().filter(fits);
-        whole.or_else(|| {
-            self.tried.iter_mut().for_each(|tried| tried.verdict.message.clear());
-            serde_json::to_vec(self).ok().filter(fits)
-        })
+        let terse = |progress: &mut Progress| {
+            for tried in &mut progress.tried {
+                tried.verdict.message.clear();
+                tried.evidence = Box::default();
+            }
+            let noes = progress.stages.iter_mut().filter_map(|stage| stage.no.as_mut());
+            noes.for_each(|no| no.message = Box::default());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        let least = |progress: &mut Progress| {
+            (progress.leads, progress.cookies) = (Vec::new(), Vec::new());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        whole.or_else(|| terse(self)).or_else(|| least(self))
     }
 }
 
@@ -438,6 +449,8 @@ fn refuse(why: String) -> Verdict {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use ureq::http::{HeaderMap, header};
 
     use super::*;
     use crate::handler::fetch::resolve::NoKind;
@@ -584,7 +597,9 @@ mod tests {
             let long = url(&format!("http://{host}/{n}/{}", "x".repeat(700)));
             let verdict = Verdict::passing(ErrorReason::UnexpectedContent, "\"".repeat(900));
             let verdict = verdict.with_status(599).not_before(Some(WallMs(i64::MIN)));
-            let candidate = Candidate::file(long.as_str(), "e".repeat(64)).unwrap();
+            let words = "\"".repeat(5_000);
+            let candidate = Candidate::file(long.as_str(), words.clone()).unwrap();
+            let candidate = candidate.with_licence(Some(&words)).in_brief();
             progress.add([Tried::new(&long, verdict).by("semantic_scholar", &candidate)]);
             progress.learn_page(long.clone());
             progress.note_failed(&long);
@@ -599,12 +614,21 @@ mod tests {
             stage.no = Some(No::broken("\"".repeat(900)));
             stage.step = Some(Step::new(9, "x".repeat(200)));
         }
+        let mut jar = Jar::default();
+        let mut headers = HeaderMap::new();
+        for n in 0..16 {
+            let cookie = format!("c{n}={}", "\"".repeat(200));
+            headers.append(header::SET_COOKIE, cookie.parse().unwrap());
+        }
+        jar.take(&headers, &url(&format!("http://{host}/")));
+        assert!(jar.kept().len() > 5);
         let mut trail = progress.take_trail(&url("http://h/"));
         for n in 0..20 {
             trail.visit(None).unwrap();
             trail.follow(&format!("/{n}?{}", "x".repeat(8_100)), 20).unwrap();
         }
         assert_eq!(progress.tried.len(), MAX_TRIED);
-        assert!(progress.deferred(Some(&trail), &Jar::default()).is_some());
+        assert!(progress.deferred(Some(&trail), &jar).is_some());
+        assert!(!progress.leads.is_empty(), "it fits with all its candidates");
     }
 }

@@ -194,3 +194,46 @@ pub(super) fn read_up_to(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::ApiKey;
+    use super::*;
+
+    #[test]
+    fn a_key_goes_to_no_other_place_and_a_post_is_repeated_only_where_it_is_to_be() {
+        let ask = Ask::json(Url::parse("https://h.test/a/b?x").unwrap()).with_json("{}").with_key(
+            "authorization",
+            "Bearer ",
+            Some(&ApiKey::new("secret")),
+        );
+        for (status, location, url, keeps_key, keeps_post) in [
+            (301, "/c", "https://h.test/c", true, false),
+            (307, "c?y", "https://h.test/a/c?y", true, true),
+            (308, "https://h.test:443/c", "https://h.test/c", true, true),
+            (308, "https://h.test:8443/c", "https://h.test:8443/c", false, true),
+            (308, "http://h.test/c", "http://h.test/c", false, true),
+            (302, "//other.test/c", "https://other.test/c", false, false),
+        ] {
+            let mut ask = ask.clone();
+            let status = StatusCode::from_u16(status).unwrap();
+            follow(&mut ask, status, location).unwrap();
+            assert_eq!(ask.url.as_str(), url);
+            assert_eq!(
+                (ask.secret.is_some(), ask.json.is_some()),
+                (keeps_key, keeps_post),
+                "{url}"
+            );
+            // And once gone it does not come back.
+            if !keeps_key {
+                follow(&mut ask, status, "https://h.test/").unwrap();
+                assert!(ask.secret.is_none());
+            }
+        }
+        for bad in ["", "ftp://h/", "http://"] {
+            let mut ask = ask.clone();
+            let followed = follow(&mut ask, StatusCode::FOUND, bad);
+            assert!(followed.is_err() || ask.url.host_str() == Some("h.test"), "{bad}");
+        }
+    }
+}

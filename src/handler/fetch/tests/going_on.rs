@@ -185,6 +185,25 @@ fn a_redirect_of_a_service_that_must_wait_goes_on_from_there() {
 }
 
 #[test]
+fn the_learned_order_does_not_change_within_a_job() {
+    let server = Server::start(|_| absent());
+    let mut rig = rig(&server, &["unpaywall", "crossref", "wayback"]);
+    rig.handler.net.settings.order = super::super::Order::Learned;
+    let yields = |name: &str| Observation { asked: 9, fetched: 9, ..Observation::of(name, None) };
+    rig.handler.net.learned.add(&[yields("crossref")]);
+    let service = Key::new(Some("crossref"), Some("127.0.0.1")).unwrap();
+    let busy = rig.gate.try_admit(&service, rig.clock.mono()).unwrap();
+    let mut job = job(&wanted());
+    let Outcome::Defer { key, checkpoint, .. } = rig.run(&job) else { panic!() };
+    assert_eq!(key, service);
+    drop(busy);
+    rig.handler.net.learned.add(&[0; 9].map(|_| yields("unpaywall")));
+    (job.checkpoint, job.lane) = (checkpoint, Arc::new(Lane { key, ..Lane::clone(&job.lane) }));
+    let _ = rig.finish_job(&mut job);
+    assert!(server.targets()[0].starts_with("/crossref/"), "{:?}", server.targets());
+}
+
+#[test]
 fn an_expired_link_that_a_page_named_is_read_from_the_page_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
         ("/f?token=old", 0) => Reply::of(503, "", b""),
