@@ -33,6 +33,8 @@ pub(super) struct Progress {
     /// Attempts made before the present allowance. When a person grants a fresh one (`retry-failed`), this differs, and
     /// the verdicts of the old one are void.
     allowance: u32,
+    /// Attempts made in all when it was written, that one included.
+    attempt: u32,
     /// The name of the limit that the line's own URLs count by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<Box<str>>,
@@ -179,8 +181,14 @@ impl Progress {
         let allowance = job.attempts_total.saturating_sub(job.attempt);
         let kept = job.checkpoint.as_deref();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Progress>(bytes).ok());
+        let attempt = job.attempts_total;
         match kept {
             Some(mut kept) if kept.allowance == allowance => {
+                if kept.attempt != attempt {
+                    // Usually it was told that it was over; not where the deadline came while it was being deferred.
+                    kept.end_attempt();
+                    kept.attempt = attempt;
+                }
                 kept.leads.iter_mut().for_each(|lead| lead.is_old = true);
                 if let Some(trail) = &mut kept.trail {
                     trail.is_old = true;
@@ -189,9 +197,9 @@ impl Progress {
             }
             Some(kept) => {
                 let Progress { hint, partial, .. } = kept;
-                Progress { allowance, hint, partial, ..Progress::default() }
+                Progress { allowance, attempt, hint, partial, ..Progress::default() }
             }
-            None => Progress { allowance, ..Progress::default() },
+            None => Progress { allowance, attempt, ..Progress::default() },
         }
     }
 
@@ -337,12 +345,16 @@ impl Progress {
 
     /// The checkpoint of an attempt that is over: only what lasts is worth keeping.
     pub(super) fn retried(&mut self) -> Option<Vec<u8>> {
+        self.end_attempt();
+        self.encode()
+    }
+
+    fn end_attempt(&mut self) {
         self.trail = None;
         self.cookies.clear();
         self.waits = 0;
         self.tried.retain(|tried| !tried.verdict.passing);
         self.stages.retain(|stage| !stage.no.as_ref().is_some_and(|no| no.kind.is_passing()));
-        self.encode()
     }
 
     /// What was counted since this was last asked, of a work with this DOI.
@@ -513,6 +525,19 @@ mod tests {
         // retry-failed: attempts count from one again, the total goes on.
         assert!(Progress::of(&job(1, 4, kept)).tried.is_empty());
         assert!(Progress::of(&job(1, 1, Some(b"{not json".to_vec()))).tried.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_was_over_while_it_was_deferred_leaves_the_next_what_lasts() {
+        let mut progress = Progress { waits: 30, ..Progress::of(&job(1, 1, None)) };
+        let slow = Tried::new(&url("http://b/"), Verdict::passing(ErrorReason::Timeout, "slow"));
+        progress.add([gone("http://a/"), slow]);
+        progress.stage("a").no = Some(No::new(NoKind::Busy, "later"));
+        let kept = progress.deferred(None, &Jar::default());
+        let same = Progress::of(&job(1, 1, kept.clone()));
+        assert_eq!((same.tried.len(), same.waits, same.stages().len()), (2, 30, 1));
+        let next = Progress::of(&job(2, 2, kept));
+        assert_eq!((next.tried.len(), next.waits, next.stages().len()), (1, 0, 0));
     }
 
     #[test]
