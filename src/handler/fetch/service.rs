@@ -13,7 +13,7 @@ use super::detour::{Detour, Detours};
 use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
-use super::resolve::{Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
+use super::resolve::{ApiKey, Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
 use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
 use crate::handler::{CancelReason, Context};
@@ -78,8 +78,20 @@ pub(super) fn step(
     };
     Ok(match resolver.read(work, step, &reply) {
         Ok(said) => Stepped::Said(said),
-        Err(no) => Stepped::No(no, ErrorReason::HttpStatus),
+        Err(no) => Stepped::No(without_secrets(net, no), ErrorReason::HttpStatus),
     })
+}
+
+/// The same no without our key and address, which some services repeat in what they complain of.
+fn without_secrets(net: &Net, mut no: No) -> No {
+    let keys = net.settings.resolvers.iter().filter_map(|own| own.api_key.as_ref());
+    let secrets = keys.map(ApiKey::reveal).chain(net.settings.contact_email.as_deref());
+    for secret in secrets.filter(|secret| !secret.is_empty()) {
+        if no.message.contains(secret) {
+            no.message = no.message.replace(secret, "…").into();
+        }
+    }
+    no
 }
 
 /// It has more to say than anybody listens to.
@@ -197,7 +209,6 @@ pub(super) fn read_up_to(
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::ApiKey;
     use super::*;
 
     #[test]
