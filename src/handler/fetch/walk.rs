@@ -283,6 +283,11 @@ impl Walk<'_, '_, '_> {
                 Answer::Whole(download) => return Ok(found(lead, trail, download)),
                 Answer::Redirect(location) => {
                     trail.follow(&location, self.net.settings.max_redirects)?;
+                    // A DOI leads to the very page that others have named, and was read.
+                    let known = self.progress.verdict_on(&trail.next, &lead.candidate.url);
+                    if let Some(verdict) = known {
+                        return Err(verdict.clone().into());
+                    }
                 }
                 Answer::Again => {}
                 Answer::NotModified => {

@@ -218,6 +218,35 @@ fn what_a_service_repeats_of_us_is_not_told() {
 }
 
 #[test]
+fn a_candidate_that_had_to_wait_is_asked_once() {
+    let server = Server::start(|_| Reply::of(404, "", b""));
+    let rig = rig(&server, &["line"]);
+    let mut job = job(&json!({ "url": server.url("/gone") }));
+    let busy = rig.gate.try_admit(&job.lane.key, rig.clock.mono()).unwrap();
+    let Outcome::Defer { checkpoint, .. } = rig.run(&job) else { panic!() };
+    drop(busy);
+    job.checkpoint = checkpoint;
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "fail http_status");
+    assert_eq!(server.targets(), ["/gone"]);
+}
+
+#[test]
+fn a_redirect_to_what_was_tried_is_not_followed() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/article" => Reply::ok(b"<html><body>An abstract"),
+        _ if is_for(request, "crossref") => {
+            let url = format!("http://{}/article", host_of(request));
+            let work = json!({ "DOI": "10.1234/abc", "resource": { "primary": { "URL": url } } });
+            Reply::ok(json!({ "status": "ok", "message": work }).to_string().as_bytes())
+        }
+        _ => Reply::to("/article"),
+    });
+    let outcome = rig(&server, &["crossref", "landing_page"]).finish(&wanted());
+    assert_eq!(in_short(&outcome), "skipped no_open_copy", "{outcome:?}");
+    assert_eq!(count(&server, "/article"), 1, "{:?}", server.targets());
+}
+
+#[test]
 fn an_expired_link_that_a_page_named_is_read_from_the_page_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
         ("/f?token=old", 0) => Reply::of(503, "", b""),
