@@ -39,6 +39,8 @@ const MAX_WAITS: u32 = 30;
 const MAX_POLLS: u32 = 3;
 /// How long to wait between two such questions, where the server does not say.
 const POLL_SECONDS: u64 = 5;
+/// The most candidates of one answer that are looked at.
+const MAX_NAMED: usize = 64;
 /// How often a body that broke off is gone on with in one attempt.
 const MAX_RESUMES: u32 = 2;
 
@@ -212,14 +214,15 @@ impl Walk<'_, '_, '_> {
             }
             Stepped::NothingToAsk => {}
         }
-        if stage.step.is_none() && name == ARCHIVE {
+        let may_do_better = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
+        if stage.step.is_none() && !may_do_better && name == ARCHIVE {
             self.progress.note_archive_asked();
         }
     }
 
     /// Takes in what a service named; how many are new.
     fn take_candidates(&mut self, name: &str, said: &Said) -> u32 {
-        let named = said.found.iter().map(|one| one.clone().in_brief());
+        let named = said.found.iter().take(MAX_NAMED).map(|one| one.clone().in_brief());
         let (pages, files): (Vec<_>, Vec<_>) = named.partition(|one| one.leads == Leads::Page);
         for page in &pages {
             self.progress.learn_page(page.url.clone());

@@ -126,6 +126,38 @@ fn what_fails_for_good_only_in_a_later_attempt_is_looked_for_in_the_archive() {
 }
 
 #[test]
+fn an_archive_that_had_no_time_is_asked_again() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/gone" => Reply::of(404, "", b""),
+        index if index.contains("/cdx") => Reply::ok(b"[]"),
+        _ if request.before == 0 => Reply::of(500, "", b""),
+        _ => Reply::ok(b"{}"),
+    });
+    let rig = rig(&server, &["line", "wayback"]);
+    let mut job = job(&json!({ "urls": [server.url_as("gone.test", "/gone")] }));
+    let first = rig.finish_job(&mut job);
+    assert_eq!(in_short(&first), "retry http_status", "{first:?}");
+    again(&mut job, first);
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "fail http_status");
+    assert_eq!(count(&server, "/wayback/wayback/"), 2, "{:?}", server.targets());
+    assert_eq!(count(&server, "/gone"), 1, "{:?}", server.targets());
+}
+
+#[test]
+fn a_service_that_names_thousands_is_heard_out_in_brief() {
+    let server = Server::start(|request| match request.target.as_str() {
+        _ if is_for(request, "unpaywall") => {
+            let paths: Vec<String> = (0..50_000).map(|n| format!("/{n}")).collect();
+            unpaywall(request, &paths)
+        }
+        _ => Reply::of(404, "", b""),
+    });
+    let outcome = rig(&server, &["unpaywall"]).finish(&wanted());
+    assert_eq!(in_short(&outcome), "fail http_status", "{outcome:?}");
+    assert_eq!(detail(&outcome)["asked"][0]["found"], 64);
+}
+
+#[test]
 fn an_archive_is_told_no_passwords_and_no_tokens() {
     let server = Server::start(|request| match request.target.as_str() {
         target if target.starts_with("/gone") => Reply::of(404, "", b""),
