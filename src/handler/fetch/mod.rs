@@ -424,7 +424,10 @@ impl Handler for FetchHandler {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Ran {
-        self.attempt(context).unwrap_or_else(|ended_early| ended_early)
+        let ran = self.attempt(context).unwrap_or_else(|ended_early| ended_early);
+        // Nobody was asked under the permit it came with, if it is still there: its token is somebody else's.
+        context.leave_permit(&Key::default());
+        ran
     }
 }
 

@@ -367,6 +367,20 @@ fn an_attempt_that_is_stopped_hands_over_what_it_learned() {
 }
 
 #[test]
+fn a_job_that_asked_nobody_gives_its_token_back() {
+    let server = Server::start(|_| Reply::ok(PDF));
+    let mut rig = Rig::new();
+    let terms = KeyLimits { max_concurrent: None, rate: Some("1/3s".parse().unwrap()) };
+    let by_key = [(LimitKey::Host("127.0.0.1".into()), terms)].into();
+    rig.gate = Gate::new(Limits { by_key, ..Limits::default() });
+    assert_eq!(in_short(&rig.fetch_url(&server.url("/"))), "done ok");
+    let host = Key::new(None, Some("127.0.0.1")).unwrap();
+    rig.clock.advance(Duration::from_secs(3));
+    assert_eq!(in_short(&rig.fetch_url(&server.url("/"))), "done exists");
+    assert_eq!(rig.gate.free(&host, rig.clock.mono()), Some(1));
+}
+
+#[test]
 fn nothing_is_asked_after_the_deadline() {
     let server = Server::start(|_| Reply::ok(PDF));
     let rig = Rig::new();
