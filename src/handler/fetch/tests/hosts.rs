@@ -227,6 +227,32 @@ fn what_stands_in_the_way_of_robots_txt_stands_in_the_way_of_the_file() {
 }
 
 #[test]
+fn a_robots_txt_elsewhere_that_must_be_waited_for_is_gone_on_with_there() {
+    let server = Server::start(|request| {
+        let head = request.head.to_ascii_lowercase();
+        let (_, port) = head.split_once("host: a.test:").unwrap_or_default();
+        match request.target.as_str() {
+            "/robots.txt" if !port.is_empty() => {
+                let port = port.lines().next().unwrap_or_default();
+                Reply::to(&format!("http://b.test:{port}/robots.txt"))
+            }
+            "/robots.txt" => Reply::of(404, "", b""),
+            _ => Reply::ok(PDF),
+        }
+    });
+    let rig = obeying();
+    let mut job = job(&json!({ "url": server.url_as("a.test", "/a.pdf") }));
+    let elsewhere = Key::new(None, Some("b.test")).unwrap();
+    let busy = rig.gate.try_admit(&elsewhere, rig.clock.mono()).unwrap();
+    let Outcome::Defer { key, checkpoint, .. } = rig.run(&job) else { panic!() };
+    assert_eq!(key, elsewhere);
+    drop(busy);
+    (job.checkpoint, job.lane) = (checkpoint, Arc::new(Lane { key, ..Lane::clone(&job.lane) }));
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "done ok");
+    assert_eq!(server.targets(), ["/robots.txt", "/robots.txt", "/a.pdf"]);
+}
+
+#[test]
 fn a_host_that_is_given_up_is_not_waited_for_because_of_its_robots_txt() {
     let server = Server::start(|_| Reply::of(429, "Retry-After: 54000\r\n", b""));
     let rig = obeying();
