@@ -16,7 +16,7 @@ use super::verdict::{Tried, UrlId, Verdict, shown};
 use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason};
 
 /// The most verdicts kept.
-const MAX_TRIED: usize = payload::MAX_CANDIDATES;
+const MAX_TRIED: usize = payload::MAX_CANDIDATES + 16;
 /// The most bytes of candidates that services named and nobody has tried yet; what comes after is left out.
 const MAX_LEAD_BYTES: usize = 10 * 1_024;
 /// The most pages that services named.
@@ -33,6 +33,8 @@ pub(super) struct Progress {
     /// Attempts made before the present allowance. When a person grants a fresh one (`retry-failed`), this differs, and
     /// the verdicts of the old one are void.
     allowance: u32,
+    /// Attempts made in all when it was written, that one included.
+    attempt: u32,
     /// The name of the limit that the line's own URLs count by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<Box<str>>,
@@ -59,9 +61,6 @@ pub(super) struct Progress {
     /// Bytes kept of a body that broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) partial: Option<Partial>,
-    /// Whether it was asked if the file we hold is still current.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) revalidated: bool,
     /// How often this attempt has waited for a host that said it was busy, or for its robots.txt.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) waits: u32,
@@ -87,6 +86,9 @@ pub(super) struct Stage {
     /// What a job that fails for want of this resolver is told to have failed for.
     #[serde(skip_serializing_if = "Option::is_none", with = "super::verdict::reason_name")]
     pub(super) reason: Option<Reason>,
+    /// How many answers it has given in this conversation.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) answers: u32,
     /// How many candidates it has named.
     pub(super) found: u32,
     /// How long its answers took, in milliseconds.
@@ -164,6 +166,14 @@ pub(super) struct Trail {
     pub(super) is_old: bool,
 }
 
+impl Stage {
+    fn converse_anew(&mut self) {
+        self.step = Some(Step::default());
+        self.no = None;
+        self.answers = 0;
+    }
+}
+
 impl Progress {
     /// What an earlier attempt at this job left; nothing when there is none or it cannot be read. Of an earlier allowance
     /// only the bytes that were kept are of use: everybody is asked again.
@@ -171,19 +181,26 @@ impl Progress {
         let allowance = job.attempts_total.saturating_sub(job.attempt);
         let kept = job.checkpoint.as_deref();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Progress>(bytes).ok());
+        let attempt = job.attempts_total;
         match kept {
             Some(mut kept) if kept.allowance == allowance => {
+                if kept.attempt != attempt {
+                    // Usually it was told that it was over; not where the deadline came while it was being deferred.
+                    kept.end_attempt();
+                    kept.attempt = attempt;
+                }
                 kept.leads.iter_mut().for_each(|lead| lead.is_old = true);
                 if let Some(trail) = &mut kept.trail {
-                    trail.is_old = true;
+                    // Where it begins, it can have expired no more than the candidate.
+                    trail.is_old = !trail.visited.is_empty();
                 }
                 kept
             }
             Some(kept) => {
                 let Progress { hint, partial, .. } = kept;
-                Progress { allowance, hint, partial, ..Progress::default() }
+                Progress { allowance, attempt, hint, partial, ..Progress::default() }
             }
-            None => Progress { allowance, ..Progress::default() },
+            None => Progress { allowance, attempt, ..Progress::default() },
         }
     }
 
@@ -207,6 +224,13 @@ impl Progress {
     pub(super) fn has_verdict(&self, candidate: &Url) -> bool {
         let id = UrlId::of(candidate);
         self.tried.iter().any(|tried| tried.id == id)
+    }
+
+    /// The verdict on another candidate than `own` that this URL is the same place as.
+    pub(super) fn verdict_on(&self, url: &Url, own: &Url) -> Option<&Verdict> {
+        let (id, own) = (UrlId::of(url), UrlId::of(own));
+        let same = self.tried.iter().find(|tried| tried.id == id && id != own);
+        same.map(|tried| &tried.verdict)
     }
 
     /// Adds verdicts that are not there yet.
@@ -274,9 +298,10 @@ impl Progress {
             return false;
         }
         stage.renewed = true;
-        stage.step = Some(Step::default());
-        stage.no = None;
+        stage.converse_anew();
         self.leads.retain(|lead| &*lead.by != by);
+        // Pages that led on are read once more: it may be they that named it.
+        self.tried.retain(|tried| !(tried.verdict.leads_on && tried.is_by(by)));
         true
     }
 
@@ -286,6 +311,15 @@ impl Progress {
         let id = UrlId::of(url);
         if fits && !self.failed.iter().any(|failed| UrlId::of(&failed.url) == id) {
             self.failed.push(Failed { url: url.clone(), asked: false });
+            self.begin_anew(super::resolve::ARCHIVE);
+        }
+    }
+
+    /// A resolver that had no more to say is to be asked about something new.
+    fn begin_anew(&mut self, name: &str) {
+        let ended = |stage: &&mut Stage| &*stage.name == name && stage.step.is_none();
+        if let Some(stage) = self.stages.iter_mut().find(ended) {
+            stage.converse_anew();
         }
     }
 
@@ -319,17 +353,16 @@ impl Progress {
 
     /// The checkpoint of an attempt that is over: only what lasts is worth keeping.
     pub(super) fn retried(&mut self) -> Option<Vec<u8>> {
+        self.end_attempt();
+        self.encode()
+    }
+
+    fn end_attempt(&mut self) {
         self.trail = None;
         self.cookies.clear();
         self.waits = 0;
         self.tried.retain(|tried| !tried.verdict.passing);
-        let has_failed = self.failed.iter().any(|failed| !failed.asked);
-        self.stages.retain(|stage| {
-            let is_passing = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
-            let is_archive = &*stage.name == super::resolve::ARCHIVE;
-            !is_passing && !(is_archive && has_failed)
-        });
-        self.encode()
+        self.stages.retain(|stage| !stage.no.as_ref().is_some_and(|no| no.kind.is_passing()));
     }
 
     /// What was counted since this was last asked, of a work with this DOI.
@@ -346,12 +379,23 @@ impl Progress {
 
     fn encode(&mut self) -> Option<Vec<u8>> {
         let fits = |bytes: &Vec<u8>| bytes.len() <= MAX_CHECKPOINT_BYTES;
-        // It fits by its bounds (tested). If ever not, words are shed first; and then the next attempt begins anew.
+        // It fits by its bounds (tested), words shed first where all of them are used. What is not kept is asked for again, and
+        // could be for ever: if ever it does not fit, candidates nobody has tried are the next to go.
         let whole = serde_json::to_vec(self).ok().filter(fits);
-        whole.or_else(|| {
-            self.tried.iter_mut().for_each(|tried| tried.verdict.message.clear());
-            serde_json::to_vec(self).ok().filter(fits)
-        })
+        let terse = |progress: &mut Progress| {
+            for tried in &mut progress.tried {
+                tried.verdict.message.clear();
+                tried.evidence = Box::default();
+            }
+            let noes = progress.stages.iter_mut().filter_map(|stage| stage.no.as_mut());
+            noes.for_each(|no| no.message = Box::default());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        let least = |progress: &mut Progress| {
+            (progress.leads, progress.cookies) = (Vec::new(), Vec::new());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        whole.or_else(|| terse(self)).or_else(|| least(self))
     }
 }
 
@@ -426,6 +470,8 @@ fn refuse(why: String) -> Verdict {
 mod tests {
     use std::sync::Arc;
 
+    use ureq::http::{HeaderMap, header};
+
     use super::*;
     use crate::handler::fetch::resolve::NoKind;
     use crate::job::{
@@ -487,6 +533,19 @@ mod tests {
         // retry-failed: attempts count from one again, the total goes on.
         assert!(Progress::of(&job(1, 4, kept)).tried.is_empty());
         assert!(Progress::of(&job(1, 1, Some(b"{not json".to_vec()))).tried.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_was_over_while_it_was_deferred_leaves_the_next_what_lasts() {
+        let mut progress = Progress { waits: 30, ..Progress::of(&job(1, 1, None)) };
+        let slow = Tried::new(&url("http://b/"), Verdict::passing(ErrorReason::Timeout, "slow"));
+        progress.add([gone("http://a/"), slow]);
+        progress.stage("a").no = Some(No::new(NoKind::Busy, "later"));
+        let kept = progress.deferred(None, &Jar::default());
+        let same = Progress::of(&job(1, 1, kept.clone()));
+        assert_eq!((same.tried.len(), same.waits, same.stages().len()), (2, 30, 1));
+        let next = Progress::of(&job(2, 2, kept));
+        assert_eq!((next.tried.len(), next.waits, next.stages().len()), (1, 0, 0));
     }
 
     #[test]
@@ -571,7 +630,9 @@ mod tests {
             let long = url(&format!("http://{host}/{n}/{}", "x".repeat(700)));
             let verdict = Verdict::passing(ErrorReason::UnexpectedContent, "\"".repeat(900));
             let verdict = verdict.with_status(599).not_before(Some(WallMs(i64::MIN)));
-            let candidate = Candidate::file(long.as_str(), "e".repeat(64)).unwrap();
+            let words = "\"".repeat(5_000);
+            let candidate = Candidate::file(long.as_str(), words.clone()).unwrap();
+            let candidate = candidate.with_licence(Some(&words)).in_brief();
             progress.add([Tried::new(&long, verdict).by("semantic_scholar", &candidate)]);
             progress.learn_page(long.clone());
             progress.note_failed(&long);
@@ -586,12 +647,21 @@ mod tests {
             stage.no = Some(No::broken("\"".repeat(900)));
             stage.step = Some(Step::new(9, "x".repeat(200)));
         }
+        let mut jar = Jar::default();
+        let mut headers = HeaderMap::new();
+        for n in 0..16 {
+            let cookie = format!("c{n}={}", "\"".repeat(200));
+            headers.append(header::SET_COOKIE, cookie.parse().unwrap());
+        }
+        jar.take(&headers, &url(&format!("http://{host}/")));
+        assert!(jar.kept().len() > 5);
         let mut trail = progress.take_trail(&url("http://h/"));
         for n in 0..20 {
             trail.visit(None).unwrap();
             trail.follow(&format!("/{n}?{}", "x".repeat(8_100)), 20).unwrap();
         }
         assert_eq!(progress.tried.len(), MAX_TRIED);
-        assert!(progress.deferred(Some(&trail), &Jar::default()).is_some());
+        assert!(progress.deferred(Some(&trail), &jar).is_some());
+        assert!(!progress.leads.is_empty(), "it fits with all its candidates");
     }
 }

@@ -106,6 +106,9 @@ pub(super) struct Step {
 /// The most a [`Step`] carries. What is longer ends the conversation.
 pub(super) const MAX_CARRIED_BYTES: usize = 1_024;
 
+/// The most that is kept of a candidate's licence and evidence each.
+const MAX_KEPT_WORDS_BYTES: usize = 100;
+
 impl Step {
     /// The step `number`, carrying a text.
     pub(super) fn new(number: u8, carried: impl Into<Box<str>>) -> Step {
@@ -303,6 +306,14 @@ impl Candidate {
     /// A page at a URL, nothing else known.
     pub(super) fn page(url: &str, evidence: impl Into<Box<str>>) -> Option<Candidate> {
         Some(Candidate { leads: Leads::Page, ..Candidate::file(url, evidence)? })
+    }
+
+    /// The same, with no more of a service's words than is worth keeping: they go into a checkpoint.
+    pub(super) fn in_brief(mut self) -> Candidate {
+        for words in [Some(&mut self.evidence), self.licence.as_mut()].into_iter().flatten() {
+            *words = super::verdict::shorten(words, MAX_KEPT_WORDS_BYTES).into();
+        }
+        self
     }
 
     /// The same, under this licence.

@@ -177,6 +177,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The plan of these.
+    #[cfg(test)]
+    pub(in crate::handler::fetch) fn of(active: Vec<Active>) -> Plan {
+        Plan { active, off: Vec::new() }
+    }
+
     /// The resolvers that are asked, in order.
     pub(in crate::handler::fetch) fn active(&self) -> &[Active] {
         &self.active

@@ -211,3 +211,65 @@ fn an_honest_agent_that_is_turned_away_does_not_come_back_in_disguise() {
         "{agents:?}"
     );
 }
+
+#[test]
+fn what_stands_in_the_way_of_robots_txt_stands_in_the_way_of_the_file() {
+    let private = Rig::with(|settings| {
+        (settings.obey_robots, settings.allow_private_addresses) = (true, false);
+    });
+    for url in ["http://127.0.0.1:1/a.pdf", "http://localhost/a.pdf", "http://named.test/a.pdf"] {
+        let outcome = private.fetch_url(url);
+        assert_eq!(in_short(&outcome), "skipped private_address", "{url} {outcome:?}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let outcome = obeying().fetch_url(&format!("http://{nobody}/a.pdf"));
+    assert_eq!(in_short(&outcome), "retry connect", "{outcome:?}");
+}
+
+#[test]
+fn a_robots_txt_elsewhere_that_must_be_waited_for_is_gone_on_with_there() {
+    let server = Server::start(|request| {
+        let head = request.head.to_ascii_lowercase();
+        let (_, port) = head.split_once("host: a.test:").unwrap_or_default();
+        match request.target.as_str() {
+            "/robots.txt" if !port.is_empty() => {
+                let port = port.lines().next().unwrap_or_default();
+                Reply::to(&format!("http://b.test:{port}/robots.txt"))
+            }
+            "/robots.txt" => Reply::of(404, "", b""),
+            _ => Reply::ok(PDF),
+        }
+    });
+    let rig = obeying();
+    let mut job = job(&json!({ "url": server.url_as("a.test", "/a.pdf") }));
+    let elsewhere = Key::new(None, Some("b.test")).unwrap();
+    let busy = rig.gate.try_admit(&elsewhere, rig.clock.mono()).unwrap();
+    let Outcome::Defer { key, checkpoint, .. } = rig.run(&job) else { panic!() };
+    assert_eq!(key, elsewhere);
+    drop(busy);
+    (job.checkpoint, job.lane) = (checkpoint, Arc::new(Lane { key, ..Lane::clone(&job.lane) }));
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "done ok");
+    assert_eq!(server.targets(), ["/robots.txt", "/robots.txt", "/a.pdf"]);
+}
+
+#[test]
+fn a_host_that_is_given_up_is_not_waited_for_because_of_its_robots_txt() {
+    let server = Server::start(|_| Reply::of(429, "Retry-After: 54000\r\n", b""));
+    let rig = obeying();
+    let outcome = rig.finish(&json!({ "url": server.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "fail rate_limited", "{outcome:?}");
+    assert_eq!(server.targets(), ["/robots.txt"]);
+}
+
+#[test]
+fn a_robots_txt_that_is_never_to_be_had_is_not_waited_for_longer_than_any_host() {
+    let server = Server::start(|_| Reply::of(500, "", b""));
+    let rig = obeying();
+    let began = rig.clock.mono();
+    let outcome = rig.finish(&json!({ "url": server.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "retry http_status", "{outcome:?}");
+    assert!(rig.clock.mono().since(began) <= Duration::from_mins(20), "{:?}", rig.clock.mono());
+    // And the next attempt comes when there is something to try.
+    let Outcome::Retry { after_ms, .. } = outcome else { panic!() };
+    assert!(after_ms.is_some_and(|ms| ms > 900_000), "{after_ms:?}");
+}
