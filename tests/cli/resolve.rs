@@ -168,10 +168,11 @@ fn the_limits_of_a_run_hold_here_too() {
 #[test]
 fn a_signal_ends_the_waiting_in_good_order() {
     let origin = Origin::start(|path, _| services(path));
-    let place = place_of(&origin, &["unpaywall"], "rate = \"1/h\"\n");
-    let asking = place.start("resolve 10.1234/open 10.1234/closed --format json");
-    until("the first question", || {
-        origin.asked("/unpaywall/10.1234/open?email=harvest%40orch-demo.dev") > 0
+    let place = place_of(&origin, &["unpaywall"], "rate = \"1/h\"\nburst = 2\n");
+    let asking = place.start("resolve 10.1234/open 10.1234/closed 10.1234/third --format json");
+    // What came of the first is said before the second is asked about.
+    until("the second question", || {
+        origin.asked("/unpaywall/10.1234/closed?email=harvest%40orch-demo.dev") > 0
     });
     asking.signal(Signal::INT);
     let ran = asking.end().code(130);

@@ -182,6 +182,9 @@ impl Origin {
         let host = HOSTS.iter().find(|host| host.name == request.host);
         let manner = host.map(|host| host.manner);
         let pdf = || response("200 OK", "application/pdf", "", &pdf(&request.path));
+        if request.path == "/robots.txt" && manner.is_some() {
+            return Some(response("404 Not Found", "text/plain", "", b"All are welcome.\n"));
+        }
         Some(match manner? {
             Manner::Quick => pdf(),
             Manner::Slow => {

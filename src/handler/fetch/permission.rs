@@ -52,7 +52,7 @@ pub(super) fn ask(
                 }
                 return Err(Interrupted::Wait(key));
             }
-            Err(Unanswered::ToldToWait(..)) => return learn(net, context, url, 429, &[]),
+            Err(Unanswered::ToldToWait(key, _)) => return Err(Interrupted::ToldToWait(key)),
             Err(Unanswered::GivenUp(verdict) | Unanswered::Fault(Fault::Candidate(verdict))) => {
                 if next.host() == url.host() {
                     return Err(Interrupted::Attempt(verdict.into()));

@@ -2,6 +2,8 @@
 //!
 //! Must never write a request down, nor send a key to another host than the service's own.
 
+use std::time::Duration;
+
 use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
 use url::Url;
@@ -23,6 +25,8 @@ use crate::job::{ErrorReason, Key, Reason};
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
 /// The most answers of one conversation: an archive is asked twice for each of three URLs, everybody else less.
 pub(super) const MAX_STEPS: u32 = 12;
+/// How long an answer may take from its head to its end.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// The most redirects of one request to a service.
 const MAX_HOPS: usize = 6;
 
@@ -176,7 +180,7 @@ pub(super) enum Beyond {
     LeaveOut,
 }
 
-/// A body up to `max_bytes`.
+/// A body up to `max_bytes`, whole within [`LONGEST_ANSWER`]: answers of services are small.
 pub(super) fn read_up_to(
     max_bytes: u64,
     beyond: Beyond,
@@ -185,11 +189,16 @@ pub(super) fn read_up_to(
 ) -> Result<Vec<u8>, Fault> {
     let encoding = Encoding::of(response.headers());
     let mut source = Source::new(response.into_body(), encoding);
+    let began = context.mono();
     let mut body = Vec::new();
     let mut chunk = [0; 16 * 1_024];
     loop {
         if context.remaining().is_zero() {
             return Err(CancelReason::Deadline.outcome().into());
+        }
+        if context.mono().since(began) > LONGEST_ANSWER {
+            let message = format!("an answer that took over {} s", LONGEST_ANSWER.as_secs());
+            return Err(Verdict::passing(ErrorReason::Timeout, message).into());
         }
         let bytes = body.len() as u64;
         match source.read(&mut chunk).map_err(|error| classify::within_body(error, bytes))? {

@@ -449,6 +449,20 @@ impl Walk<'_, '_, '_> {
         })
     }
 
+    /// Counts that the attempt must wait so long for a robots.txt.
+    ///
+    /// # Errors
+    /// A verdict, when that is too long or too often.
+    fn count_wait_for_robots(&mut self, after: Duration) -> Result<(), Verdict> {
+        self.progress.waits += 1;
+        if self.progress.waits <= MAX_WAITS && after <= self.net.settings.give_up {
+            return Ok(());
+        }
+        let message = "its robots.txt cannot be had, so nothing may be asked";
+        let verdict = Verdict::passing(ErrorReason::HttpStatus, message);
+        Err(verdict.not_before(Some(self.after(after))))
+    }
+
     /// Sees to it that the host's robots.txt allows the next request.
     fn see_robots(&mut self, trail: &Trail, key: &Key) -> Result<(), Fault> {
         let net = self.net;
@@ -465,17 +479,14 @@ impl Walk<'_, '_, '_> {
                 }
                 Known::Unavailable { until } => {
                     let after = until.since(now);
-                    self.progress.waits += 1;
-                    if self.progress.waits > MAX_WAITS || after > net.settings.give_up {
-                        let message = "its robots.txt cannot be had, so nothing may be asked";
-                        let verdict = Verdict::passing(ErrorReason::HttpStatus, message);
-                        return Err(verdict.not_before(Some(self.after(after))).into());
-                    }
+                    self.count_wait_for_robots(after)?;
                     return Err(self.wait_for(key.clone(), trail, after).into());
                 }
                 Known::Unknown(url) => match permission::ask(net, self.context, key, &url) {
                     Ok(()) => {}
-                    Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
+                    Err(Interrupted::Wait(key)) => return Err(self.wait(key, Some(trail)).into()),
+                    Err(Interrupted::ToldToWait(key)) => {
+                        self.count_wait_for_robots(Duration::ZERO)?;
                         return Err(self.wait(key, Some(trail)).into());
                     }
                     Err(Interrupted::Attempt(fault)) => return Err(fault),

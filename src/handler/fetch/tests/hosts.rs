@@ -87,6 +87,40 @@ fn a_resolver_that_wants_hours_is_busy_and_passed_over() {
 }
 
 #[test]
+fn a_service_that_answers_a_byte_at_a_time_is_broken_and_the_next_one_is_asked() {
+    let clock: Arc<parking_lot::Mutex<Option<Arc<Rig>>>> = Arc::default();
+    let ticking = Arc::clone(&clock);
+    let server = Server::start(move |request| {
+        if !request.target.starts_with("/unpaywall") {
+            return Reply::ok(PDF);
+        }
+        let ticking = Arc::clone(&ticking);
+        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{";
+        Reply::raw(head).then_keep_sending(move || {
+            let rig = ticking.lock().clone().unwrap();
+            rig.clock.advance(Duration::from_secs(1));
+            b" ".to_vec()
+        })
+    });
+    let base = |path: &str| Some(Url::parse(&server.url(path)).unwrap());
+    let rig = Arc::new(Rig::with(|settings| {
+        settings.contact_email = Some("me@lib.test".to_owned());
+        settings.resolvers = ["unpaywall", "landing_page"]
+            .map(|name| ResolverSettings {
+                base_url: base(&format!("/{name}")),
+                ..ResolverSettings::named(name)
+            })
+            .into();
+    }));
+    *clock.lock() = Some(Arc::clone(&rig));
+    let outcome = rig.finish(&json!({ "doi": "10.1234/abc" }));
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+    assert_eq!(detail(&outcome)["asked"][0]["said"], "broken");
+    // The rig and the server's closure hold each other.
+    *clock.lock() = None;
+}
+
+#[test]
 fn a_host_that_says_later_again_and_again_is_not_waited_for_for_ever() {
     let server = Server::start(|_| Reply::of(429, "Retry-After: 1\r\n", b""));
     let rig = Rig::new();
