@@ -12,7 +12,7 @@ use super::{FetchSettings, FetchSetupError, Net, Off, dns, payload::Payload};
 use crate::clock::Clock;
 use crate::handler::{Cancel, Completion, Context, ContextParts};
 use crate::job::{Epoch, JobRow, JobSpec, Key, Lane, LaneId, LeaseToken, Leased, Priority};
-use crate::limit::Gate;
+use crate::limit::{Gate, WaitReason};
 
 /// How long one resolver may take in all.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -170,7 +170,12 @@ impl Asking<'_> {
                         return Some((candidates, Some(no)));
                     }
                 }
-                Err(Interrupted::Attempt(Fault::Attempt(_) | Fault::Machine(_))) => return None,
+                Err(Interrupted::Attempt(Fault::Attempt(_) | Fault::Machine(_))) => {
+                    // Without a signal it is the time that is over.
+                    let is_late = self.cancel.reason().is_none();
+                    let no = (NoKind::Busy.name(), BUSY.to_owned());
+                    return is_late.then_some((candidates, Some(no)));
+                }
                 Err(Interrupted::Attempt(Fault::Candidate(verdict))) => {
                     let no = (NoKind::Broken.name(), verdict.message);
                     return Some((candidates, Some(no)));
@@ -192,7 +197,8 @@ impl Asking<'_> {
                 let Some(until) = wait.until.map(|until| until.since(now)) else {
                     return Some(false);
                 };
-                if until >= self.context.remaining() {
+                // Our own rates are waited for, however slow: a person set them. A server that asks for longer is busy.
+                if wait.reason == WaitReason::Held && until >= self.context.remaining() {
                     return Some(false);
                 }
                 if self.cancel.wait(until).is_some() {
