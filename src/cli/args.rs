@@ -104,25 +104,20 @@ pub enum Command {
 }
 
 /// `orch queue …`
+#[expect(
+    missing_docs,
+    reason = "a comment here would hide the help of the command, which is its arguments' comment"
+)]
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
-    /// Add one job
     Enqueue(enqueue::EnqueueArgs),
-    /// Load jobs from files or standard input
     Import(import::ImportArgs),
-    /// Run the queue: do the jobs
     Run(run::RunArgs),
-    /// Count jobs by state
     Stats(stats::StatsArgs),
-    /// Put failed jobs back, with a fresh allowance of attempts
     RetryFailed(retry_failed::RetryFailedArgs),
-    /// List jobs
     List(list::ListArgs),
-    /// Show one job, with the story of its attempts
     Show(show::ShowArgs),
-    /// Write what came of the jobs as JSONL or CSV
     Export(export::ExportArgs),
-    /// Delete finished jobs that are old enough
     Prune(prune::PruneArgs),
 }
 

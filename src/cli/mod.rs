@@ -155,6 +155,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// A comment on the variant of a command would take the place of all that its arguments' comment says.
+    #[test]
+    fn the_help_of_every_queue_command_has_more_than_one_line() {
+        let cli = Cli::command();
+        let queue = cli.find_subcommand("queue").unwrap();
+        for command in queue.get_subcommands() {
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.lines().count() > 1, "{}: {long:?}", command.get_name());
+        }
+    }
+
     /// Help teaches: every command that takes arguments shows at least one way to type them.
     #[test]
     fn every_command_has_an_example() {

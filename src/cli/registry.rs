@@ -6,9 +6,10 @@ use super::error::CliError;
 use super::run;
 use crate::config::Settings;
 use crate::handler::{
-    Context, Exec, FetchHandler, FetchPlan, FetchSetupError, Handler, Noop, Ran, Registry,
+    Context, Exec, FetchHandler, FetchPlan, FetchSettings, FetchSetupError, Handler, Noop, Ran,
+    Registry,
 };
-use crate::job::{ErrorReason, JobSpec, Key, Outcome};
+use crate::job::{ErrorReason, JobSpec, Key, Observation, Outcome};
 
 /// Places fetch jobs in line; makes no output directory and runs nothing.
 struct FetchIntake(FetchPlan);
@@ -38,17 +39,19 @@ pub(super) fn for_intake(settings: &Settings) -> Result<Registry, CliError> {
     Ok(registry)
 }
 
-/// For a run: the kinds it may start.
+/// For a run: the kinds it may start. `learned` is what resolvers have yielded so far.
 ///
 /// # Errors
 /// [`CliError::Fetch`] when the output directory or the HTTP client cannot be had.
 pub(super) fn for_run(
     settings: &Settings,
     environment: &[(OsString, OsString)],
+    learned: Vec<Observation>,
 ) -> Result<Registry, CliError> {
     let mut registry = Registry::new();
     registry.register("noop", Noop)?;
-    registry.register("fetch", FetchHandler::new(run::fetch_settings(settings, environment))?)?;
+    let fetch = FetchSettings { learned, ..run::fetch_settings(settings, environment) };
+    registry.register("fetch", FetchHandler::new(fetch)?)?;
     if settings.exec.allow {
         registry.register("exec", Exec)?;
     }

@@ -30,14 +30,19 @@ pub(super) const COLUMNS: [&str; 12] = [
 
 /// What became of each attempt that is known of, numbered from 1.
 pub(super) fn records(job: &JobView, story: &[AttemptView]) -> Vec<Record> {
-    let only = [story.is_empty().then(|| from_job(job)).flatten()];
-    let told = story.iter().chain(only.iter().flatten());
-    let counted =
-        |attempt: &AttemptView| matches!(&*attempt.outcome, "done" | "skipped" | "error" | "retry");
-    let last = story.iter().rposition(counted).unwrap_or(0);
-    told.enumerate()
+    let only = story.is_empty().then(|| from_job(job)).flatten();
+    let told = only.as_ref().map_or(story, std::slice::from_ref);
+    // The job was read before its story: what came in between is not what its particulars are about.
+    let is_described = |attempt: &AttemptView| {
+        attempt.epoch <= job.epoch
+            && matches!(&*attempt.outcome, "done" | "skipped" | "error" | "retry")
+    };
+    let described = told.iter().rposition(is_described);
+    told.iter()
+        .enumerate()
         .map(|(index, attempt)| {
-            let place = if index == last { Place::of(job, attempt) } else { Place::default() };
+            let place =
+                if Some(index) == described { Place::of(job, attempt) } else { Place::default() };
             record(job, index + 1, attempt, place)
         })
         .collect()
@@ -224,10 +229,24 @@ mod tests {
         let last = "2 retry dns two.example core https://two.example/";
         check(&twice, &columns, &["1 retry tls   ", last]);
         let [first, second] = twice;
+        check(std::slice::from_ref(&defer), &columns, &["1 deferred    "]);
         check(&[first, second, defer], &columns, &["1 retry tls   ", last, "3 deferred    "]);
         // No candidate has its reason: it is not known which.
         let lone = [again(ErrorReason::Tls, tried)];
         check(&lone, &columns, &["1 retry tls api.example unpaywall "]);
+    }
+
+    /// It was read, and then tried once more.
+    #[test]
+    fn particulars_are_those_of_the_attempt_they_were_read_with() {
+        let tried =
+            r#"{"tried":[{"url":"https://one.example/","resolver":"doaj","reason":"dns"}]}"#;
+        let attempts = [again(ErrorReason::Dns, tried), again(ErrorReason::Dns, tried)];
+        let (job, _) = lived(&attempts[..1]);
+        let (_, story) = lived(&attempts);
+        let urls: Vec<Value> =
+            records(&job, &story).into_iter().map(|r| r["url"].clone()).collect();
+        assert_eq!(urls, [json!("https://one.example/"), Value::Null]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::handler::{
 };
 use crate::job::normalise_resolver;
 
-/// Run the queue
+/// Run the queue: do the jobs
 ///
 /// Runs jobs as fast as their hosts and this machine allow, until a signal stops it; with --drain until nothing is left that it
 /// may start. One signal (Ctrl-C) stops in good order: what runs may finish, the rest goes back. A second one stops at once.

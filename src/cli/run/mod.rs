@@ -12,7 +12,7 @@ use super::error::{CliError, Exit};
 use super::registry;
 use super::session::Session;
 use super::signals;
-use crate::config::Settings;
+use crate::config::{Order, Settings};
 use crate::job::KeyError;
 use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause, StopHandle};
 use crate::telemetry::{RunSummary, StoppedBy};
@@ -48,8 +48,12 @@ pub(super) fn execute(
     format: TableFormat,
     environment: &[(OsString, OsString)],
 ) -> Result<Exit, CliError> {
-    let queue = session.open_or_create()?;
-    let registry = registry::for_run(session.settings(), environment)?;
+    let mut queue = session.open_or_create()?;
+    let learned = match session.settings().fetch.order {
+        Order::Learned => queue.yields()?,
+        Order::Fixed => Vec::new(),
+    };
+    let registry = registry::for_run(session.settings(), environment, learned)?;
     let watch = Watch::start(session, environment)?;
     let waited = options.wait_retries;
     let runner = Runner::new(queue)

@@ -94,3 +94,105 @@ fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{}.link.part", name.trim_start_matches('.')))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    const SHA256: &str = "abcd";
+
+    /// A disk with links, or without.
+    struct Links(bool);
+
+    impl Disk for Links {
+        fn sync(&self, _: &[&File], _: &BTreeSet<PathBuf>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn link(&self, file: &Path, path: &Path) -> io::Result<()> {
+            if self.0 { fs::hard_link(file, path) } else { Err(io::ErrorKind::Unsupported.into()) }
+        }
+    }
+
+    struct Rig(tempfile::TempDir);
+
+    impl Rig {
+        fn new() -> Rig {
+            Rig(tempfile::tempdir().unwrap())
+        }
+
+        fn place(&self, disk: &Links, name: &str, bytes: &[u8]) -> fs::Metadata {
+            let mut file = NamedTempFile::with_suffix_in(".part", self.0.path()).unwrap();
+            file.write_all(bytes).unwrap();
+            let path = self.0.path().join(name);
+            ByContent::of(self.0.path()).place(disk, file, &path, SHA256).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            self.no_temporary_file_is_left();
+            fs::metadata(path).unwrap()
+        }
+
+        fn canonical(&self) -> PathBuf {
+            self.0.path().join(".by-sha256/ab/abcd")
+        }
+
+        fn no_temporary_file_is_left(&self) {
+            for directory in [self.0.path(), &self.0.path().join(".by-sha256/ab")] {
+                let Ok(entries) = fs::read_dir(directory) else { continue };
+                for entry in entries.flatten() {
+                    let name = entry.file_name().into_string().unwrap();
+                    assert!(!name.ends_with(".part"), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_artifacts_with_one_content_are_one_file() {
+        let (rig, disk) = (Rig::new(), Links(true));
+        let first = rig.place(&disk, "1.pdf", b"same");
+        assert_eq!(first.nlink(), 2);
+        let second = rig.place(&disk, "2.pdf", b"same");
+        assert_eq!((second.ino(), second.nlink()), (first.ino(), 3));
+        // Fetched again: onto a name that is the same file already.
+        let again = rig.place(&disk, "2.pdf", b"same");
+        assert_eq!((again.ino(), again.nlink()), (first.ino(), 3));
+        // Deleting one harms no other.
+        fs::remove_file(rig.0.path().join("1.pdf")).unwrap();
+        assert_eq!(fs::read(rig.0.path().join("2.pdf")).unwrap(), b"same");
+    }
+
+    #[test]
+    fn a_changed_canonical_copy_is_replaced_and_not_handed_out() {
+        let (rig, disk) = (Rig::new(), Links(true));
+        rig.place(&disk, "1.pdf", b"same");
+        fs::write(rig.canonical(), b"edited in place").unwrap();
+        let second = rig.place(&disk, "2.pdf", b"same");
+        assert_eq!(second.nlink(), 2);
+        assert_eq!(fs::metadata(rig.canonical()).unwrap().ino(), second.ino());
+        assert_eq!(rig.place(&disk, "3.pdf", b"same").ino(), second.ino());
+    }
+
+    #[test]
+    fn without_hard_links_every_artifact_has_its_own() {
+        let rig = Rig::new();
+        let first = rig.place(&Links(false), "1.pdf", b"same");
+        let second = rig.place(&Links(false), "2.pdf", b"same");
+        assert_ne!(first.ino(), second.ino());
+        assert_eq!((first.nlink(), second.nlink()), (1, 1));
+        // Also where they end, as they do when a file has as many as it can have.
+        rig.place(&Links(true), "3.pdf", b"same");
+        assert_eq!(rig.place(&Links(false), "4.pdf", b"same").nlink(), 1);
+    }
+
+    #[test]
+    fn a_directory_in_the_way_keeps_nothing_from_being_published() {
+        let rig = Rig::new();
+        fs::create_dir_all(rig.canonical()).unwrap();
+        assert_eq!(rig.place(&Links(true), "1.pdf", b"same").nlink(), 1);
+    }
+}

@@ -12,7 +12,7 @@
 //! What a server declares (type, length, encoding, range) is never believed where the bytes can be asked.
 
 use std::cell::Cell;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 
 use tempfile::NamedTempFile;
 use ureq::Body;
@@ -21,16 +21,15 @@ use ureq::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use url::Url;
 
 use super::classify::{self, Content, Kind};
-use super::content_range::{self, ContentRange};
-use super::inspect::{self, CHUNK_BYTES, Inspected, Inspection};
+use super::inspect::{Inspected, Inspection};
 use super::name::FileName;
 use super::out::OutDir;
 use super::pace::Floor;
 use super::payload::Payload;
-use super::resume::{self, DIGEST_DIGITS, MIN_PARTIAL_BYTES};
+use super::resume;
 use super::source::Encoding;
 use super::transfer::{Bounds, Transfer};
-use super::verdict::{Fault, UrlId, Verdict, disk_trouble};
+use super::verdict::{Fault, Verdict, disk_trouble};
 use super::wall;
 use crate::handler::Context;
 use crate::job::{ErrorReason, Reason, SkipReason};
@@ -100,7 +99,8 @@ pub(super) struct Offer<'a> {
 }
 
 impl Offer<'_> {
-    fn host(&self) -> &str {
+    /// Whose it is.
+    pub(super) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 }
@@ -126,22 +126,27 @@ pub(super) struct Receiver<'a> {
 }
 
 /// What is known of a body before its bytes.
-struct Arrival {
-    content: Content,
-    etag: Option<String>,
-    last_modified: Option<String>,
+pub(super) struct Arrival {
+    /// What it is.
+    pub(super) content: Content,
+    /// Its entity tag.
+    pub(super) etag: Option<String>,
+    /// Its date of last change.
+    pub(super) last_modified: Option<String>,
     /// With what it may be gone on with if it breaks off.
-    validator: Option<String>,
+    pub(super) validator: Option<String>,
     /// How long the whole is, where the server says.
-    total: Option<u64>,
+    pub(super) total: Option<u64>,
     /// How many of its bytes were kept before.
-    kept_bytes: u64,
+    pub(super) kept_bytes: u64,
 }
 
 /// A file being written.
-struct Writing {
-    file: NamedTempFile,
-    inspection: Inspection,
+pub(super) struct Writing {
+    /// Under its temporary name.
+    pub(super) file: NamedTempFile,
+    /// What is known of its bytes so far.
+    pub(super) inspection: Inspection,
 }
 
 impl Receiver<'_> {
@@ -174,7 +179,7 @@ impl Receiver<'_> {
                 self.receive_rest(&parts, body, partial, offer, context)
             }
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(partial)) => {
-                self.receive_no_more(&parts, body, partial, offer, context)
+                self.receive_no_more(&parts, body, partial, offer)
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, None) => {
                 Ok(cut("a part of a file where the whole was asked for"))
@@ -240,80 +245,6 @@ impl Receiver<'_> {
         self.write(transfer, writing, head, arrival, offer, context)
     }
 
-    /// The answer to a request for the rest.
-    fn receive_rest(
-        &self,
-        parts: &Parts,
-        body: Body,
-        partial: &Partial,
-        offer: &Offer<'_>,
-        context: &Context<'_>,
-    ) -> Result<Received, Fault> {
-        let headers = &parts.headers;
-        let declared = body.content_length();
-        let total = match partial.continues_in(headers, declared) {
-            Ok(total) => total,
-            Err(why) => {
-                self.resumable.distrust(offer.host());
-                self.discard_partial();
-                return Ok(cut(why));
-            }
-        };
-        let rest = total.or(declared.map(|declared| partial.bytes.saturating_add(declared)));
-        self.check_declared(rest)?;
-        let mut transfer = self.transfer(body, Encoding::Identity, context);
-        let Some((writing, content)) = self.reopen(&mut transfer.chunk, partial, offer)? else {
-            return Ok(cut("what was kept of it is gone"));
-        };
-        transfer.kept_bytes = partial.bytes;
-        let arrival = Arrival {
-            content,
-            etag: Some(partial.etag.clone()),
-            last_modified: text_of(headers, header::LAST_MODIFIED),
-            validator: Some(partial.etag.clone()),
-            total,
-            kept_bytes: partial.bytes,
-        };
-        self.write(transfer, writing, 0, arrival, offer, context)
-    }
-
-    /// The answer that there is nothing after what was kept: so that is the file, if it is as long.
-    fn receive_no_more(
-        &self,
-        parts: &Parts,
-        body: Body,
-        partial: &Partial,
-        offer: &Offer<'_>,
-        _context: &Context<'_>,
-    ) -> Result<Received, Fault> {
-        drain(body);
-        let range = text_of(&parts.headers, header::CONTENT_RANGE);
-        let total = match range.as_deref().and_then(content_range::parse) {
-            Some(ContentRange::Unsatisfied { total }) => Some(total),
-            Some(ContentRange::Part { .. }) | None => None,
-        };
-        if total != Some(partial.bytes) {
-            if total.is_some() && partial.total.is_some() && total != partial.total {
-                self.resumable.distrust(offer.host());
-            }
-            self.discard_partial();
-            return Ok(cut("the server has fewer bytes than it sent before"));
-        }
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let Some((writing, content)) = self.reopen(&mut chunk, partial, offer)? else {
-            return Ok(cut("what was kept of it is gone"));
-        };
-        let arrival = Arrival {
-            content,
-            etag: Some(partial.etag.clone()),
-            last_modified: text_of(&parts.headers, header::LAST_MODIFIED),
-            validator: None,
-            total,
-            kept_bytes: partial.bytes,
-        };
-        self.finish(writing, arrival, offer)
-    }
-
     /// A web page: read to be searched for links, and kept whole where pages are accepted.
     fn receive_page(
         &self,
@@ -348,7 +279,7 @@ impl Receiver<'_> {
     }
 
     /// Writes the body down to its end; `head` bytes of it are in the chunk already.
-    fn write(
+    pub(super) fn write(
         &self,
         mut transfer: Transfer<'_, '_>,
         mut writing: Writing,
@@ -395,7 +326,7 @@ impl Receiver<'_> {
     }
 
     /// The file is whole by its length: verifies what it is.
-    fn finish(
+    pub(super) fn finish(
         &self,
         writing: Writing,
         arrival: Arrival,
@@ -439,69 +370,11 @@ impl Receiver<'_> {
         Some(format!("its MD5 is {md5}"))
     }
 
-    /// Keeps what arrived, where that is worth it and safe.
-    fn keep(
-        &self,
-        fault: &Fault,
-        writing: Writing,
-        arrival: &Arrival,
-        offer: &Offer<'_>,
-        context: &Context<'_>,
-    ) -> Option<Partial> {
-        let may_pass = match fault {
-            Fault::Candidate(verdict) => verdict.passing,
-            Fault::Attempt(_) => is_cancelled(context),
-            Fault::Machine(_) => false,
-        };
-        let bytes = writing.inspection.bytes();
-        let etag = arrival.validator.clone()?;
-        if !may_pass || bytes < MIN_PARTIAL_BYTES || !self.resumable.is_trusted(offer.host()) {
-            return None;
-        }
-        let mut digest = writing.inspection.sha256_so_far();
-        digest.truncate(DIGEST_DIGITS);
-        self.out.keep_partial(self.name, writing.file).ok()?;
-        self.may_have_partial.set(true);
-        Some(Partial { url: UrlId::of(offer.url), etag, bytes, total: arrival.total, digest })
-    }
-
-    /// What was kept, hashed again and ready to be appended to; `None` when it is not those bytes any more.
-    fn reopen(
-        &self,
-        chunk: &mut [u8],
-        partial: &Partial,
-        offer: &Offer<'_>,
-    ) -> Result<Option<(Writing, Content)>, Fault> {
-        let trouble = |error: io::Error| self.trouble(&error);
-        let Some(mut file) = self.out.reopen_partial(self.name).map_err(trouble)? else {
-            return Ok(None);
-        };
-        let mut inspection = self.inspection(offer);
-        let mut content = None;
-        while inspection.bytes() < partial.bytes {
-            let left = usize::try_from(partial.bytes - inspection.bytes()).unwrap_or(usize::MAX);
-            let room = left.min(chunk.len());
-            let read = inspect::fill(file.as_file_mut(), &mut chunk[..room]).map_err(trouble)?;
-            if read == 0 {
-                break;
-            }
-            content.get_or_insert_with(|| classify::sniff(&chunk[..read]));
-            inspection.update(&chunk[..read]);
-        }
-        if !inspection.sha256_so_far().starts_with(&partial.digest) {
-            return Ok(None);
-        }
-        // A process that died while it went on left more than it could note.
-        file.as_file().set_len(partial.bytes).map_err(trouble)?;
-        file.as_file_mut().seek(SeekFrom::Start(partial.bytes)).map_err(trouble)?;
-        Ok(content.map(|content| (Writing { file, inspection }, content)))
-    }
-
-    fn inspection(&self, offer: &Offer<'_>) -> Inspection {
+    pub(super) fn inspection(&self, offer: &Offer<'_>) -> Inspection {
         if offer.expected.md5.is_some() { Inspection::with_md5() } else { Inspection::new() }
     }
 
-    fn transfer<'c, 'j>(
+    pub(super) fn transfer<'c, 'j>(
         &self,
         body: Body,
         encoding: Encoding,
@@ -511,7 +384,7 @@ impl Receiver<'_> {
         Transfer::new(body, encoding, bounds, context)
     }
 
-    fn check_declared(&self, declared: Option<u64>) -> Result<(), Verdict> {
+    pub(super) fn check_declared(&self, declared: Option<u64>) -> Result<(), Verdict> {
         match declared.filter(|declared| *declared > self.max_bytes) {
             Some(declared) => {
                 let what = format!("{declared} bytes announced");
@@ -521,13 +394,13 @@ impl Receiver<'_> {
         }
     }
 
-    fn trouble(&self, error: &io::Error) -> Fault {
+    pub(super) fn trouble(&self, error: &io::Error) -> Fault {
         disk_trouble(&self.name.directory_in(self.out.root()), error).into()
     }
 }
 
 /// It broke off, or cannot be gone on with, and nothing of it is kept.
-fn cut(why: impl std::fmt::Display) -> Received {
+pub(super) fn cut(why: impl std::fmt::Display) -> Received {
     Received::Cut { verdict: Verdict::passing(ErrorReason::Truncated, why), partial: None }
 }
 
@@ -547,7 +420,8 @@ fn broke_off(
     }
 }
 
-fn is_cancelled(context: &Context<'_>) -> bool {
+/// Whether the attempt must end.
+pub(super) fn is_cancelled(context: &Context<'_>) -> bool {
     context.cancel().reason().is_some() || context.remaining().is_zero()
 }
 

@@ -39,6 +39,7 @@ mod place;
 mod progress;
 mod proxy;
 mod resolve;
+mod rest;
 mod resume;
 mod retry_after;
 mod robots;
@@ -329,13 +330,13 @@ impl FetchHandler {
     /// The file may be there: recorded by an earlier run, or published by one that died before it could
     /// say so. Either way it is looked at, not trusted.
     fn held(&self, context: &Context<'_>, payload: &Payload, name: &FileName) -> Result<Held, Ran> {
-        if !self.net.settings.accept.contains(&Kind::Pdf) {
-            return Ok(Held::Nothing);
-        }
-        let path = name.path_in(self.out.root(), Kind::Pdf.extension());
         let go_on = || context.cancel().reason().is_none();
-        let existing =
-            inspect::existing(&path, go_on).map_err(|error| disk_trouble(&path, &error))?;
+        let mut existing = None;
+        for kind in &self.net.settings.accept {
+            let path = name.path_in(self.out.root(), kind.extension());
+            let found = inspect::existing(&path, go_on);
+            existing = existing.or(found.map_err(|error| disk_trouble(&path, &error))?);
+        }
         let Some(existing) = existing else { return Ok(Held::Nothing) };
         let expected = payload.expected_sha256().map(payload::Sha256::as_str);
         if expected.is_some_and(|expected| expected != existing.inspected.sha256) {
@@ -361,7 +362,7 @@ impl FetchHandler {
         name: &FileName,
         existing: Existing,
     ) -> Ran {
-        let path = name.path_in(self.out.root(), Kind::Pdf.extension());
+        let path = name.path_in(self.out.root(), existing.kind.extension());
         let manifest = manifest_of_existing(payload, &path, existing);
         let outcome = exists("the whole file is there already", manifest.to_json());
         self.publish(context, None, path, outcome)
@@ -511,7 +512,8 @@ fn manifest_of_existing(payload: &Payload, path: &Path, existing: Existing) -> M
         path: path.to_string_lossy().into_owned(),
         sha256: existing.inspected.sha256,
         bytes: existing.inspected.bytes,
-        media_type: Kind::Pdf.media_type().to_owned(),
+        media_type: existing.kind.media_type().to_owned(),
+        flags: existing.inspected.flags.iter().map(ToString::to_string).collect(),
         pdf_offset: Some(existing.pdf_offset).filter(|offset| *offset > 0),
         licence: payload.licence().map(str::to_owned),
         version: payload.version().map(str::to_owned),

@@ -44,11 +44,16 @@ impl Encoding {
 
 /// A body, and what stands between the wire and its bytes.
 pub(super) enum Source {
+    /// As it comes.
     Plain(Wire),
+    /// Unpacked.
     Gzip(Box<GzDecoder<Wire>>),
     /// Packed twice: what was unpacked already, and the rest, unpacked again.
-    Twice(Box<GzDecoder<Chain<Cursor<Vec<u8>>, GzDecoder<Wire>>>>),
+    Twice(Box<GzDecoder<UnpackedOnce>>),
 }
+
+/// The beginning that was read already, and what follows it.
+type UnpackedOnce = Chain<Cursor<Vec<u8>>, GzDecoder<Wire>>;
 
 /// Counts what comes over the wire.
 pub(super) struct Wire {

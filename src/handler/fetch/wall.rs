@@ -10,8 +10,7 @@ use crate::job::ErrorReason;
 const SHORT_TEXT_BYTES: usize = 1_500;
 
 /// What stands on pages that want to see a human, and on no others.
-const CHALLENGES: [&str; 8] = [
-    "just a moment...",
+const CHALLENGES: [&str; 7] = [
     "are you a robot",
     "you are human",
     "you are not a robot",
@@ -21,7 +20,7 @@ const CHALLENGES: [&str; 8] = [
     "cf_chl_",
 ];
 /// What stands on them too, but also on pages with a form for comments or a script that watches.
-const WEAK_CHALLENGES: [&str; 2] = ["captcha", "challenge-platform"];
+const WEAK_CHALLENGES: [&str; 3] = ["just a moment", "captcha", "challenge-platform"];
 /// What the titles of such pages say.
 const CHALLENGE_TITLES: [&str; 5] =
     ["just a moment", "attention required", "captcha", "robot", "security check"];
@@ -126,10 +125,10 @@ impl Page<'_> {
 
     fn is_wall(&self) -> bool {
         let asks_for_a_password = ["type=\"password\"", "type='password'", "type=password"];
-        (!self.describes_a_work && has(self.title, &WALL_TITLES))
-            || (!self.describes_a_work && has(self.html, &asks_for_a_password))
-            || has(&self.text, &WALLS)
-            || (self.is_short() && has(&self.text, &WEAK_WALLS))
+        let is_one = has(self.title, &WALL_TITLES)
+            || has(self.html, &asks_for_a_password)
+            || (self.is_short() && has(&self.text, &WEAK_WALLS));
+        (is_one && !self.describes_a_work) || has(&self.text, &WALLS)
     }
 }
 
@@ -143,17 +142,20 @@ fn between<'t>(text: &'t str, from: &str, to: &str) -> Option<&'t str> {
     Some(rest.split_once(to).map_or(rest, |(inner, _)| inner))
 }
 
-/// A page without its tags, scripts and styles, its white space run together. A look, not a parse.
+/// A page without its tags, comments, scripts and styles, its white space run together. A look, not a parse.
 fn visible(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
     while let Some((before, tag)) = rest.split_once('<') {
         text.extend(before.split_whitespace().flat_map(|word| [word, " "]));
-        let hidden = ["script", "style", "!--"].iter().zip(["</script", "</style", "--"]);
-        let end = hidden.filter(|(name, _)| tag.starts_with(**name)).map(|(_, end)| end).next();
+        let end = match tag {
+            _ if tag.starts_with("!--") => "-->",
+            _ if tag.starts_with("script") => "</script>",
+            _ if tag.starts_with("style") => "</style>",
+            _ => ">",
+        };
         // Where the end is missing, all of it is hidden.
-        let tag = end.map_or(tag, |end| tag.split_once(end).map_or("", |(_, after)| after));
-        rest = tag.split_once('>').map_or("", |(_, after)| after);
+        rest = tag.split_once(end).map_or("", |(_, after)| after);
     }
     text.extend(rest.split_whitespace().flat_map(|word| [word, " "]));
     text

@@ -212,7 +212,7 @@ pub(in crate::handler::fetch) fn key_of_file(url: &Url, hint: Option<&str>) -> O
 }
 
 /// The resolver of that name, whatever it needs.
-#[cfg(any(test, fuzzing))]
+#[cfg(fuzzing)]
 pub(super) fn made(name: &str, terms: Terms) -> Option<Box<dyn Resolver>> {
     service(name).ok().map(|service| (service.make)(terms))
 }

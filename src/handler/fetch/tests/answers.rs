@@ -160,9 +160,13 @@ fn gzip_that_nobody_asked_for_is_unpacked_within_bounds() {
     check(encoded(cut[..cut.len() - 12].to_vec()), "retry truncated");
     check(encoded(b"no gzip at all, whatever it says".to_vec()), "retry truncated");
     check(encoded(Vec::new()), "fail unexpected_content");
-    check(encoded(gzip(&gzip(PDF))), "fail unexpected_content");
+    let outcome = check(encoded(gzip(&gzip(PDF))), "done ok");
+    assert_eq!(detail(&outcome)["sha256"], sha256(PDF));
+    check(encoded(gzip(&gzip(&gzip(PDF)))), "fail unexpected_content");
+    check(encoded(gzip(&gzip(PDF)[..40])), "retry truncated");
     let bomb = [&b"%PDF-1.4\n"[..], &vec![0; 50_000_000]].concat();
     check(encoded(gzip(&bomb)), "fail too_large");
+    check(encoded(gzip(&gzip(&bomb))), "fail too_large");
 }
 
 #[test]

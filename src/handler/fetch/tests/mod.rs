@@ -1,10 +1,13 @@
 //! The handler against real sockets: small servers on loopback that misbehave as told.
 
 mod answers;
+mod bodies;
 mod existing;
 mod hosts;
+mod kinds;
 mod redirects;
 mod resolving;
+mod resuming;
 mod server;
 mod ways;
 

@@ -28,11 +28,11 @@ pub(super) struct Reply {
 }
 
 /// What a server does after an answer.
-#[derive(Clone, Copy, PartialEq)]
 enum Then {
     NextRequest,
     Close,
     Silence,
+    KeepSending(Box<dyn FnMut() -> Vec<u8>>),
 }
 
 impl Reply {
@@ -61,6 +61,11 @@ impl Reply {
     /// The same, then the connection is closed.
     pub(super) fn then_close(self) -> Reply {
         Reply { then: Then::Close, ..self }
+    }
+
+    /// The same, then one such piece after the other until the other end goes away.
+    pub(super) fn then_keep_sending(self, piece: impl FnMut() -> Vec<u8> + 'static) -> Reply {
+        Reply { then: Then::KeepSending(Box::new(piece)), ..self }
     }
 
     /// The same, then nothing more until the other end goes away.
@@ -175,6 +180,10 @@ fn converse(
         match reply.then {
             Then::NextRequest => {}
             Then::Close => return,
+            Then::KeepSending(mut piece) => {
+                while stream.write_all(&piece()).and_then(|()| stream.flush()).is_ok() {}
+                return;
+            }
             Then::Silence => {
                 let _ = reader.read_to_end(&mut Vec::new());
                 return;
