@@ -5,6 +5,8 @@
 //! short names are kept. Must never hold a request to a service, which may carry a key: a conversation is kept as its
 //! [`Step`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -13,7 +15,7 @@ use super::jar::{Jar, Kept};
 use super::payload;
 use super::resolve::{Candidate, No, Step};
 use super::verdict::{Tried, UrlId, Verdict, shown};
-use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason};
+use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason, Scheme};
 
 /// The most verdicts kept.
 const MAX_TRIED: usize = payload::MAX_CANDIDATES;
@@ -23,6 +25,8 @@ const MAX_LEAD_BYTES: usize = 10 * 1_024;
 const MAX_PAGES: usize = 4;
 /// The longest URL of a page or a failed file that is kept.
 const MAX_KEPT_URL_BYTES: usize = 1_000;
+/// The longest identifier that a service told and that is kept.
+const MAX_IDENTIFIER_BYTES: usize = 256;
 /// The most URLs an archive is asked for, in the life of a job.
 const MAX_FAILED: usize = 3;
 
@@ -44,6 +48,9 @@ pub(super) struct Progress {
     leads: Vec<Lead>,
     /// Verdicts, in the order in which they were reached.
     pub(super) tried: Vec<Tried>,
+    /// Identifiers of the work that services told, by the prefix of their scheme.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    identifiers: BTreeMap<Box<str>, Box<str>>,
     /// Pages that services named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) pages: Vec<Url>,
@@ -253,6 +260,19 @@ impl Progress {
         count
     }
 
+    /// Takes in an identifier that a service told, the first of each scheme.
+    pub(super) fn learn_identifier(&mut self, scheme: Scheme, text: &str) {
+        if text.len() <= MAX_IDENTIFIER_BYTES && scheme.parse(text).is_ok() {
+            self.identifiers.entry(scheme.prefix().into()).or_insert_with(|| text.into());
+        }
+    }
+
+    /// The identifiers that services told.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = (Scheme, &str)> {
+        let told = |scheme: Scheme| Some((scheme, &**self.identifiers.get(scheme.prefix())?));
+        Scheme::ALL.into_iter().filter_map(told)
+    }
+
     /// Takes in a page that a service named.
     pub(super) fn learn_page(&mut self, url: Url) {
         let fits = self.pages.len() < MAX_PAGES && url.as_str().len() <= MAX_KEPT_URL_BYTES;
@@ -327,7 +347,7 @@ impl Progress {
         self.stages.retain(|stage| {
             let is_passing = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
             let is_archive = &*stage.name == super::resolve::ARCHIVE;
-            !is_passing && !(is_archive && has_failed)
+            !(is_passing || is_archive && has_failed)
         });
         self.encode()
     }
@@ -586,6 +606,13 @@ mod tests {
             stage.no = Some(No::broken("\"".repeat(900)));
             stage.step = Some(Step::new(9, "x".repeat(200)));
         }
+        for scheme in Scheme::ALL {
+            let doi = format!("10.1234/{}", "\"".repeat(248));
+            ["no id", "2101.00001", "7", &doi, "http://h/"]
+                .into_iter()
+                .for_each(|text| progress.learn_identifier(scheme, text));
+        }
+        assert_eq!(progress.identifiers().count(), Scheme::ALL.len());
         let mut trail = progress.take_trail(&url("http://h/"));
         for n in 0..20 {
             trail.visit(None).unwrap();
