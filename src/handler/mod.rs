@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use crate::job::{JobSpec, Key, Kind, Outcome, SpecError};
 
+#[cfg(test)]
+pub(crate) use context::testing;
 pub use context::{Cancel, CancelReason, Completion, Context, ContextParts, PayloadError};
 pub use exec::Exec;
 #[cfg(fuzzing)]

@@ -29,7 +29,11 @@ pub(super) fn conclude(walk: &mut Walk<'_, '_, '_>) -> Outcome {
             Outcome::Retry { reason, note, after_ms, checkpoint }
         }
         Ending::Fail { reason, .. } => Outcome::Fail { reason, note },
-        Ending::Skip { reason, .. } => Outcome::Skipped { reason, note },
+        Ending::Skip { reason, .. } => {
+            // A job that failed may be tried again by hand, and goes on with it.
+            walk.receiver.discard_partial();
+            Outcome::Skipped { reason, note }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resolve::{Active, Candidate, Leads, NoKind, Work};
-use super::service::{self, Interrupted, Stepped};
+use super::service::{self, Interrupted, MAX_STEPS, Stepped};
 use super::verdict::Fault;
 use super::{FetchSettings, FetchSetupError, Net, Off, dns, payload::Payload};
 use crate::clock::Clock;
@@ -14,10 +14,10 @@ use crate::handler::{Cancel, Completion, Context, ContextParts};
 use crate::job::{Epoch, JobRow, JobSpec, Key, Lane, LaneId, LeaseToken, Leased, Priority};
 use crate::limit::Gate;
 
-/// The most steps of one conversation.
-const MAX_STEPS: usize = 12;
 /// How long one resolver may take in all.
 const LONGEST: Duration = Duration::from_secs(600);
+/// What is said of one that takes longer.
+const BUSY: &str = "its limits, or what it asked for, leave no room for a question now";
 
 /// Asks resolvers.
 pub struct Finder {
@@ -148,7 +148,8 @@ impl Asking<'_> {
     fn converse(&mut self, active: &Active, work: &Work) -> Option<Answered> {
         let mut candidates = active.resolver.known(work);
         let mut step = Default::default();
-        for _ in 0..MAX_STEPS {
+        let mut answers = 0;
+        while answers < MAX_STEPS {
             let resolver = (active.name, &*active.resolver);
             match service::step(self.net, &mut self.context, resolver, work, &step) {
                 Ok(Stepped::NothingToAsk) => return Some((candidates, None)),
@@ -156,6 +157,7 @@ impl Asking<'_> {
                     return Some((candidates, Some((no.kind.name(), no.message.into()))));
                 }
                 Ok(Stepped::Said(said)) => {
+                    answers += 1;
                     candidates.extend(said.found);
                     match said.next {
                         Some(next) => step = next,
@@ -163,7 +165,10 @@ impl Asking<'_> {
                     }
                 }
                 Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
-                    self.wait_for(&key)?;
+                    if !self.wait_for(&key)? {
+                        let no = (NoKind::Busy.name(), BUSY.to_owned());
+                        return Some((candidates, Some(no)));
+                    }
                 }
                 Err(Interrupted::Attempt(Fault::Attempt(_) | Fault::Machine(_))) => return None,
                 Err(Interrupted::Attempt(Fault::Candidate(verdict))) => {
@@ -176,20 +181,26 @@ impl Asking<'_> {
         Some((candidates, Some((NoKind::Broken.name(), message))))
     }
 
-    /// Waits for the time at which there may be a permit; `None` when cancelled meanwhile.
-    fn wait_for(&self, key: &Key) -> Option<()> {
-        match self.gate.try_admit(key, self.clock.mono()) {
+    /// Waits for the time at which there may be a permit; whether that comes before nobody waits any longer, `None` when
+    /// cancelled meanwhile.
+    fn wait_for(&self, key: &Key) -> Option<bool> {
+        let now = self.clock.mono();
+        match self.gate.try_admit(key, now) {
             Ok(permit) => permit.refund(),
             Err(wait) => {
-                // Nobody else asks under this gate: only time stands in the way.
-                let now = self.clock.mono();
-                let until = wait.until.map_or(Duration::ZERO, |until| until.since(now));
+                // Nobody else asks under this gate: only time stands in the way, or a limit of none at all.
+                let Some(until) = wait.until.map(|until| until.since(now)) else {
+                    return Some(false);
+                };
+                if until >= self.context.remaining() {
+                    return Some(false);
+                }
                 if self.cancel.wait(until).is_some() {
                     return None;
                 }
             }
         }
-        Some(())
+        Some(true)
     }
 }
 

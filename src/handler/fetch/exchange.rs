@@ -21,7 +21,7 @@ use super::retry_after;
 use super::scope::Scope;
 use super::verdict::{Fault, Verdict};
 use super::wall;
-use crate::handler::Context;
+use crate::handler::{CancelReason, Context};
 use crate::job::{ErrorReason, Key, LimitKey, SkipReason};
 use crate::limit::Permit;
 
@@ -88,7 +88,8 @@ pub(super) fn ask(
         address::check_host(url)
             .map_err(|refused| Verdict::skipped(SkipReason::PrivateAddress, refused))?;
     }
-    if let Some(reason) = context.cancel().reason() {
+    let deadline = context.remaining().is_zero().then_some(CancelReason::Deadline);
+    if let Some(reason) = context.cancel().reason().or(deadline) {
         return Err(Fault::from(reason.outcome()).into());
     }
     check_given_up(context, key)?;
@@ -124,7 +125,7 @@ pub(super) fn ask(
         tracing::info!(
             host = key.host.as_deref(),
             status = status.as_u16(),
-            seconds = until.since(context.mono()).as_secs(),
+            seconds = whole_seconds(until.since(context.mono())),
             "told to slow down: nobody asks this host until then"
         );
     }
@@ -135,9 +136,14 @@ pub(super) fn ask(
 
 fn check_given_up(context: &Context<'_>, key: &Key) -> Result<(), Unanswered> {
     let Some(given_up) = context.given_up(key) else { return Ok(()) };
-    let seconds = given_up.until.since(context.mono()).as_secs();
+    let seconds = whole_seconds(given_up.until.since(context.mono()));
     let message = format!("not asked: {} wants to be left alone for {seconds} s more", given_up.on);
     Err(Unanswered::GivenUp(Verdict::lasting(ErrorReason::RateLimited, message)))
+}
+
+/// A wait as people read it: never shorter than it is.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 /// How long the server wants to be left alone, in milliseconds.
@@ -153,4 +159,17 @@ pub(super) fn retry_after_ms(headers: &HeaderMap, context: &Context<'_>) -> Opti
 pub(super) fn service_key(name: &str, url: &Url) -> Result<Key, Verdict> {
     Key::new(Some(name), url.host_str())
         .map_err(|error| Verdict::lasting(ErrorReason::BadPayload, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_never_told_shorter_than_it_is() {
+        for (wait_ms, expected) in [(0, 0), (1, 1), (1_000, 1), (1_980, 2), (2_000, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(wait_ms)), expected);
+        }
+        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
+    }
 }

@@ -19,6 +19,7 @@ mod client;
 mod conclude;
 mod consult;
 mod content_range;
+mod detour;
 mod dns;
 mod download;
 mod exchange;
@@ -42,6 +43,7 @@ mod resolve;
 mod rest;
 mod resume;
 mod retry_after;
+mod revalidate;
 mod robots;
 mod scope;
 mod service;
@@ -60,10 +62,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ureq::http::{HeaderName, header};
-use url::Url;
-
 use client::Client;
+use detour::Detours;
 use download::{Receiver, Resumable};
 use inspect::Existing;
 use learned::Learned;
@@ -73,11 +73,11 @@ use out::OutDir;
 use pace::Floor;
 use payload::{Payload, Wanted};
 use place::{Publisher, Ready};
-use progress::Progress;
+use progress::{Progress, Stage};
 use resolve::{Active, Plan, Work};
 use robots::Robots;
 use verdict::disk_trouble;
-use walk::{Found, Revalidated, Walk};
+use walk::{Found, Walk};
 
 use super::{Context, Handler, Ran};
 use crate::job::{DoneReason, ErrorReason, JobSpec, Key, Leased, Note, Observation, Outcome};
@@ -221,6 +221,7 @@ struct Net {
     plan: Plan,
     robots: Robots,
     learned: Learned,
+    detours: Detours,
 }
 
 impl Net {
@@ -229,15 +230,22 @@ impl Net {
         let plan = Plan::new(&settings.resolvers, settings.contact_email.as_deref())?;
         let robots = Robots::new(&settings.user_agent);
         let learned = Learned::of(&settings.learned);
-        Ok(Net { settings, client, plan, robots, learned })
+        Ok(Net { settings, client, plan, robots, learned, detours: Detours::default() })
     }
 
-    /// The resolvers in the order in which they are asked about this work.
-    fn order_for(&self, work: &Work) -> Vec<&Active> {
-        match self.settings.order {
-            Order::Fixed => self.plan.active().iter().collect(),
+    /// The resolvers in the order in which they are asked about this work: what is learned from other jobs meanwhile does not
+    /// change the order of those that were begun.
+    fn order_for(&self, work: &Work, begun: &[Stage]) -> Vec<&Active> {
+        let mut order = match self.settings.order {
+            Order::Fixed => return self.plan.active().iter().collect(),
             Order::Learned => self.learned.order(self.plan.active(), work.doi.as_deref()),
-        }
+        };
+        let place = |name: &str| begun.iter().position(|stage| &*stage.name == name);
+        order.sort_by_key(|active| match active.name {
+            resolve::ARCHIVE => (true, usize::MAX),
+            name => (false, place(name).unwrap_or(usize::MAX)),
+        });
+        order
     }
 }
 
@@ -309,14 +317,20 @@ impl FetchHandler {
             may_have_partial: Cell::new(job.attempts_total > 1 || job.checkpoint.is_some()),
         };
         let mut walk = Walk { net: &self.net, context, receiver, work, progress, jar };
-        let found = match held {
-            Held::Recorded(recorded) => match revalidate(&mut walk, &recorded)? {
-                Ok(found) => *found,
-                Err(done) => return Ok(done.into()),
+        let (found, observed) = match held {
+            Held::Recorded(recorded) => match revalidate::ask(&mut walk, &recorded)? {
+                Ok(newer) => (*newer, Vec::new()),
+                Err(done) => {
+                    walk.receiver.discard_partial();
+                    return Ok(done.into());
+                }
             },
-            Held::Nothing | Held::Unrecorded(_) => walk.run()?,
+            Held::Nothing | Held::Unrecorded(_) => {
+                let found = walk.run()?;
+                let observed = walk.observed(Some(&found.by));
+                (found, observed)
+            }
         };
-        let observed = walk.observed(Some(&found.by));
         let (asked, tried) = (walk.asked(), std::mem::take(&mut walk.progress.tried));
         let path = name.path_in(self.out.root(), found.download.kind.extension());
         let manifest = manifest_of(context, &payload, &path, &found, asked, tried);
@@ -371,9 +385,12 @@ impl FetchHandler {
     /// The name of the limit that the line's own URLs count by: what the line says, or what it was put in line under.
     fn hint(&self, job: &Leased, payload: &Payload, work: &Work) -> Option<Box<str>> {
         let own = payload.hint().and_then(|hint| crate::job::normalise_resolver(&hint).ok());
+        // Of a job that was run before, the lane may be where it waited for a service.
+        let is_new = job.attempts_total <= 1 && job.checkpoint.is_none() && job.previous.is_none();
         own.or_else(|| {
             let first = self.net.plan.first_key(work, None).and_then(|key| key.resolver);
-            job.lane.key.resolver.clone().filter(|name| first.as_ref() != Some(name))
+            let lane = job.lane.key.resolver.clone().filter(|name| first.as_ref() != Some(name));
+            lane.filter(|name| is_new || !resolve::names().any(|service| service == &**name))
         })
     }
 
@@ -412,48 +429,6 @@ impl Handler for FetchHandler {
 fn exists(message: impl Into<String>, detail: String) -> Outcome {
     let note = Note::new(message).with_detail(detail);
     Outcome::Done { reason: DoneReason::Exists, note }
-}
-
-/// Asks whether the file we hold is still current, where its server gave something to ask by. `Ok` is a newer file, `Err` what
-/// the job has come to.
-///
-/// # Errors
-/// What the attempt comes to when it cannot go on now.
-fn revalidate(
-    walk: &mut Walk<'_, '_, '_>,
-    recorded: &Manifest,
-) -> Result<Result<Box<Found>, Outcome>, Ran> {
-    let detail = walk.context.job().previous.clone().unwrap_or_default();
-    let validators = validators(recorded);
-    let url = recorded.url.as_deref().and_then(|url| Url::parse(url).ok());
-    let (Some(url), false, false) = (url, validators.is_empty(), walk.progress.revalidated) else {
-        return Ok(Err(exists("the whole file is there already", detail)));
-    };
-    let not_modified = |detail| {
-        let note = Note::new("the server says that what we hold is current").with_detail(detail);
-        Outcome::Done { reason: DoneReason::NotModified, note }
-    };
-    Ok(match walk.revalidate(&url, &validators)? {
-        Revalidated::Current => Err(not_modified(detail)),
-        Revalidated::Changed(found) if found.download.inspected.sha256 == recorded.sha256 => {
-            Err(not_modified(detail))
-        }
-        Revalidated::Changed(found) => Ok(found),
-        Revalidated::Unknown(verdict) => {
-            let message = format!(
-                "the whole file is there; whether it is current is not known: {}",
-                verdict.message
-            );
-            Err(exists(message, detail))
-        }
-    })
-}
-
-/// What a server can be asked by (RFC 9110, section 13.1).
-fn validators(recorded: &Manifest) -> Vec<(HeaderName, String)> {
-    let etag = recorded.etag.clone().map(|etag| (header::IF_NONE_MATCH, etag));
-    let date = recorded.last_modified.clone().map(|date| (header::IF_MODIFIED_SINCE, date));
-    etag.into_iter().chain(date).collect()
 }
 
 fn first_key(plan: &Plan, spec: &JobSpec) -> Key {

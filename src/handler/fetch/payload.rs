@@ -1,17 +1,19 @@
 //! What `fetch` reads of a line: which work is wanted, and which URLs are given for it.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use serde_json::Value;
 use url::Url;
 
 use super::resolve::Work;
 use super::verdict::{Tried, Verdict};
 use crate::job::{ErrorReason, Identifier, Scheme};
 
-/// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not.
-pub(super) const MAX_CANDIDATES: usize = 48;
+/// The most URLs of one line that are tried. A line has room for thousands; a checkpoint has not, and some of that is for
+/// what services know.
+pub(super) const MAX_CANDIDATES: usize = 32;
+/// The most texts of one line that are told of because they are no URLs.
+const MAX_REFUSED: usize = 8;
 /// The longest URL that is asked. Servers refuse longer ones (RFC 9110, section 4.1, asks for 8,000).
 pub(super) const MAX_URL_BYTES: usize = 8_190;
 
@@ -28,43 +30,73 @@ pub(super) struct Payload {
     arxiv_id: Texts,
     pmcid: Texts,
     pmid: Texts,
-    publication_year: Texts,
-    #[serde(alias = "resolver")]
-    resolver_hint: Texts,
+    publication_year: Aside,
+    resolver_hint: Aside,
+    resolver: Aside,
+    #[serde(deserialize_with = "read_sha256")]
     sha256: Option<Sha256>,
+    #[serde(deserialize_with = "read_bytes")]
     max_bytes: Option<u64>,
-    #[serde(alias = "license")]
-    licence: Option<String>,
-    version: Option<String>,
+    licence: Aside,
+    license: Aside,
+    version: Aside,
 }
 
-/// A text, a whole number, a list of texts, or nothing: lines are written by many hands.
-#[derive(Debug, Default, Deserialize)]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
-enum Texts {
-    #[default]
-    None,
-    One(String),
-    Number(u64),
-    Many(Vec<Option<String>>),
-}
+/// Texts that say what is wanted, none of them blank: a text, a number, a list of such, or nothing. Lines are written by many
+/// hands.
+#[derive(Debug, Default)]
+struct Texts(Vec<String>);
+
+/// The same, of a field without which the work can be done: what cannot be read is as nothing.
+#[derive(Debug, Default)]
+struct Aside(Option<String>);
 
 impl Texts {
-    fn iter(&self) -> Box<dyn Iterator<Item = Cow<'_, str>> + '_> {
-        match self {
-            Texts::None => Box::new(std::iter::empty()),
-            Texts::One(text) => Box::new(std::iter::once(Cow::Borrowed(text.as_str()))),
-            Texts::Number(number) => Box::new(std::iter::once(Cow::Owned(number.to_string()))),
-            Texts::Many(texts) => {
-                Box::new(texts.iter().flatten().map(|text| Cow::Borrowed(text.as_str())))
-            }
-        }
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
+}
 
-    /// The texts that are not blank, trimmed.
-    fn texts(&self) -> impl Iterator<Item = String> + '_ {
-        self.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+        let texts = match Value::deserialize(deserializer)? {
+            Value::Array(list) => list.iter().filter_map(text).collect(),
+            Value::Object(_) => {
+                return Err(de::Error::custom("expected a text or a list of texts"));
+            }
+            one => text(&one).into_iter().collect(),
+        };
+        Ok(Texts(texts))
     }
+}
+
+impl<'de> Deserialize<'de> for Aside {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Aside, D::Error> {
+        Ok(Aside(match Value::deserialize(deserializer)? {
+            Value::Array(list) => list.iter().find_map(text),
+            one => text(&one),
+        }))
+    }
+}
+
+/// A text or a number as text, trimmed; `None` for a blank one and for everything else.
+fn text(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A whole number, also as a text; nothing for a blank one.
+fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let Some(text) = text(&value) else {
+        let is_nothing = matches!(&value, Value::Null | Value::String(_));
+        return if is_nothing { Ok(None) } else { Err(de::Error::custom("expected a number")) };
+    };
+    text.parse().map(Some).map_err(|_| de::Error::custom("expected a whole number of bytes"))
 }
 
 /// A SHA-256 as 64 lower-case hexadecimal digits.
@@ -78,14 +110,14 @@ impl Sha256 {
     }
 }
 
-impl<'de> Deserialize<'de> for Sha256 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sha256, D::Error> {
-        let text = String::deserialize(deserializer)?.trim().to_ascii_lowercase();
-        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            Ok(Sha256(text))
-        } else {
-            Err(de::Error::custom("expected 64 hexadecimal digits"))
-        }
+/// A checksum; nothing for a blank one.
+fn read_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sha256>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
+    let text = text.trim().to_ascii_lowercase();
+    match text.len() {
+        0 => Ok(None),
+        64 if text.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(Some(Sha256(text))),
+        _ => Err(de::Error::custom("expected 64 hexadecimal digits")),
     }
 }
 
@@ -111,22 +143,22 @@ impl Payload {
             (Scheme::Pmid, &self.pmid),
         ];
         for (scheme, texts) in by_scheme {
-            texts.texts().for_each(|text| work.identify(scheme, &text));
+            texts.texts().for_each(|text| work.identify(scheme, text));
         }
-        work.year = self.publication_year.texts().find_map(|year| year.parse().ok());
+        work.year = self.publication_year.0.as_deref().and_then(|year| year.parse().ok());
         let files = [&self.url, &self.pdf_urls, &self.urls, &self.open_access_url];
         for text in files.into_iter().flat_map(Texts::texts) {
-            wanted.take(&text, false);
+            wanted.take(text, false);
         }
         for text in self.landing_urls.texts() {
-            wanted.take(&text, true);
+            wanted.take(text, true);
         }
         wanted
     }
 
     /// The name of the limit that the line's own URLs count by, where the line says.
     pub(super) fn hint(&self) -> Option<String> {
-        self.resolver_hint.texts().next()
+        self.resolver_hint.0.as_ref().or(self.resolver.0.as_ref()).cloned()
     }
 
     /// The checksum the file must have, where the line says.
@@ -141,26 +173,28 @@ impl Payload {
 
     /// The licence, where the line says.
     pub(super) fn licence(&self) -> Option<&str> {
-        self.licence.as_deref()
+        self.licence.0.as_deref().or(self.license.0.as_deref())
     }
 
     /// The version of the text (`publishedVersion`, …), where the line says.
     pub(super) fn version(&self) -> Option<&str> {
-        self.version.as_deref()
+        self.version.0.as_deref()
     }
 }
 
 impl Wanted {
     fn take(&mut self, text: &str, is_page: bool) {
         let work = &mut self.work;
-        if work.given.len() + work.pages.len() + self.refused.len() >= MAX_CANDIDATES {
+        if work.given.len() + work.pages.len() >= MAX_CANDIDATES {
             return;
         }
         let url = match parse(text) {
             Ok(url) => url,
             Err(why) => {
-                let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
-                self.refused.push(Tried::text(text, verdict));
+                if self.refused.len() < MAX_REFUSED {
+                    let verdict = Verdict::lasting(ErrorReason::BadPayload, why);
+                    self.refused.push(Tried::text(text, verdict));
+                }
                 return;
             }
         };
@@ -247,6 +281,28 @@ mod tests {
         assert_eq!(line.licence(), Some("cc-by"));
         assert!(serde_json::from_str::<Payload>(r#"{"sha256":"abc"}"#).is_err());
         assert!(serde_json::from_str::<Payload>(r#"{"url":{}}"#).is_err());
+    }
+
+    #[test]
+    fn odd_types_in_a_line_do_not_spoil_it() {
+        let line = payload(
+            r#"{"pmid":[31452104,null,true],"doi":[null,"","10.1234/x"],"publication_year":2019.0,"version":1,
+                "license":null,"licence":["cc-by"],"resolver":"mirror","resolver_hint":null,"max_bytes":"1000",
+                "urls":[7,"http://a/",{"url":"http://b/"}],"url":false,"sha256":null,"title":["x"]}"#,
+        );
+        let work = line.wanted().work;
+        assert_eq!(work.pmid.as_deref(), Some("31452104"));
+        assert_eq!((work.doi.as_deref(), work.given.len()), (Some("10.1234/x"), 1));
+        assert_eq!((line.licence(), line.version()), (Some("cc-by"), Some("1")));
+        assert_eq!((line.hint().as_deref(), line.max_bytes(5_000)), (Some("mirror"), 1_000));
+        for aside in ["license", "licence", "version", "publication_year", "resolver"] {
+            let line = payload(&format!(r#"{{"{aside}":{{"a":1}},"url":"http://a/"}}"#));
+            assert_eq!(line.wanted().work.given.len(), 1, "{aside}");
+        }
+        assert_eq!(payload(r#"{"max_bytes":" ","sha256":" "}"#).max_bytes(5), 5);
+        assert!(serde_json::from_str::<Payload>(r#"{"max_bytes":"much"}"#).is_err());
+        // What is no identifier identifies nothing.
+        assert_eq!(payload(r#"{"doi":"none","pmid":"x"}"#).wanted().work, Work::default());
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Asking a host for its robots.txt before it is asked for anything else.
 //!
-//! Must never take silence for consent: a robots.txt that cannot be had forbids everything, for the time being.
+//! Must never take silence for consent: a robots.txt that cannot be had forbids everything, for the time being. But what stands
+//! in the way of the very host (no address, no connection, a bad certificate, a private network, hours to wait) is told as
+//! that: it stands in the way of the file as well.
 
 use ureq::http::header;
 use url::Url;
 
 use super::Net;
 use super::client::Request;
+use super::detour::{Detour, Detours};
 use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
-use super::resolve::key_of_file;
+use super::resolve::{Ask, key_of_file};
 use super::service::{Beyond, Interrupted, read_up_to};
 use super::verdict::Fault;
 use crate::handler::Context;
@@ -31,18 +34,29 @@ pub(super) fn ask(
     key: &Key,
     url: &Url,
 ) -> Result<(), Interrupted> {
-    let mut next = url.clone();
-    for _ in 0..=MAX_HOPS {
+    let ask = Ask { accept: "text/plain, */*;q=0.1", ..Ask::json(url.clone()) };
+    let began_as = Detours::name(&ask);
+    let Detour { ask: Ask { url: mut next, accept, .. }, hops } = net.detours.take(&began_as, ask);
+    for hops in hops..=MAX_HOPS {
         let Some(own) = key_of_file(&next, key.resolver.as_deref()) else {
             return learn(net, context, url, 0, &[]);
         };
         let mut request = Request::get(&next);
-        request.accept = "text/plain, */*;q=0.1";
+        request.accept = accept;
         let Open { response, hold } = match exchange::ask(net, context, &own, &request) {
             Ok(open) => open,
-            Err(Unanswered::Wait(key)) => return Err(Interrupted::Wait(key)),
+            Err(Unanswered::Wait(key)) => {
+                if hops > 0 {
+                    let ask = Ask { accept, ..Ask::json(next) };
+                    net.detours.keep(began_as, Detour { ask, hops });
+                }
+                return Err(Interrupted::Wait(key));
+            }
             Err(Unanswered::ToldToWait(..)) => return learn(net, context, url, 429, &[]),
-            Err(Unanswered::GivenUp(_) | Unanswered::Fault(Fault::Candidate(_))) => {
+            Err(Unanswered::GivenUp(verdict) | Unanswered::Fault(Fault::Candidate(verdict))) => {
+                if next.host() == url.host() {
+                    return Err(Interrupted::Attempt(verdict.into()));
+                }
                 return learn(net, context, url, 0, &[]);
             }
             Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),

@@ -18,7 +18,7 @@ use super::verdict::{Tried, UrlId, Verdict, shown};
 use crate::job::{ErrorReason, Leased, MAX_CHECKPOINT_BYTES, Observation, Reason, Scheme};
 
 /// The most verdicts kept.
-const MAX_TRIED: usize = payload::MAX_CANDIDATES;
+const MAX_TRIED: usize = payload::MAX_CANDIDATES + 16;
 /// The most bytes of candidates that services named and nobody has tried yet; what comes after is left out.
 const MAX_LEAD_BYTES: usize = 10 * 1_024;
 /// The most pages that services named.
@@ -66,9 +66,6 @@ pub(super) struct Progress {
     /// Bytes kept of a body that broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) partial: Option<Partial>,
-    /// Whether it was asked if the file we hold is still current.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) revalidated: bool,
     /// How often this attempt has waited for a host that said it was busy, or for its robots.txt.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) waits: u32,
@@ -94,6 +91,9 @@ pub(super) struct Stage {
     /// What a job that fails for want of this resolver is told to have failed for.
     #[serde(skip_serializing_if = "Option::is_none", with = "super::verdict::reason_name")]
     pub(super) reason: Option<Reason>,
+    /// How many answers it has given in this conversation.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) answers: u32,
     /// How many candidates it has named.
     pub(super) found: u32,
     /// How long its answers took, in milliseconds.
@@ -169,6 +169,14 @@ pub(super) struct Trail {
     /// Whether it was taken up from a checkpoint: where it stands may have expired.
     #[serde(skip)]
     pub(super) is_old: bool,
+}
+
+impl Stage {
+    fn converse_anew(&mut self) {
+        self.step = Some(Step::default());
+        self.no = None;
+        self.answers = 0;
+    }
 }
 
 impl Progress {
@@ -294,9 +302,10 @@ impl Progress {
             return false;
         }
         stage.renewed = true;
-        stage.step = Some(Step::default());
-        stage.no = None;
+        stage.converse_anew();
         self.leads.retain(|lead| &*lead.by != by);
+        // Pages that led on are read once more: it may be they that named it.
+        self.tried.retain(|tried| !(tried.verdict.leads_on && tried.is_by(by)));
         true
     }
 
@@ -306,6 +315,15 @@ impl Progress {
         let id = UrlId::of(url);
         if fits && !self.failed.iter().any(|failed| UrlId::of(&failed.url) == id) {
             self.failed.push(Failed { url: url.clone(), asked: false });
+            self.begin_anew(super::resolve::ARCHIVE);
+        }
+    }
+
+    /// A resolver that had no more to say is to be asked about something new.
+    fn begin_anew(&mut self, name: &str) {
+        let ended = |stage: &&mut Stage| &*stage.name == name && stage.step.is_none();
+        if let Some(stage) = self.stages.iter_mut().find(ended) {
+            stage.converse_anew();
         }
     }
 
@@ -343,12 +361,7 @@ impl Progress {
         self.cookies.clear();
         self.waits = 0;
         self.tried.retain(|tried| !tried.verdict.passing);
-        let has_failed = self.failed.iter().any(|failed| !failed.asked);
-        self.stages.retain(|stage| {
-            let is_passing = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
-            let is_archive = &*stage.name == super::resolve::ARCHIVE;
-            !(is_passing || is_archive && has_failed)
-        });
+        self.stages.retain(|stage| !stage.no.as_ref().is_some_and(|no| no.kind.is_passing()));
         self.encode()
     }
 
@@ -366,12 +379,23 @@ impl Progress {
 
     fn encode(&mut self) -> Option<Vec<u8>> {
         let fits = |bytes: &Vec<u8>| bytes.len() <= MAX_CHECKPOINT_BYTES;
-        // It fits by its bounds (tested). If ever not, words are shed first; and then the next attempt begins anew.
+        // It fits by its bounds (tested), words shed first where all of them are used. What is not kept is asked for again, and
+        // could be for ever: if ever it does not fit, candidates nobody has tried are the next to go.
         let whole = serde_json::to_vec(self).ok().filter(fits);
-        whole.or_else(|| {
-            self.tried.iter_mut().for_each(|tried| tried.verdict.message.clear());
-            serde_json::to_vec(self).ok().filter(fits)
-        })
+        let terse = |progress: &mut Progress| {
+            for tried in &mut progress.tried {
+                tried.verdict.message.clear();
+                tried.evidence = Box::default();
+            }
+            let noes = progress.stages.iter_mut().filter_map(|stage| stage.no.as_mut());
+            noes.for_each(|no| no.message = Box::default());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        let least = |progress: &mut Progress| {
+            (progress.leads, progress.cookies) = (Vec::new(), Vec::new());
+            serde_json::to_vec(progress).ok().filter(fits)
+        };
+        whole.or_else(|| terse(self)).or_else(|| least(self))
     }
 }
 

@@ -4,11 +4,11 @@
 
 use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
-use url::Url;
 
 use super::Net;
 use super::classify;
 use super::client::Request;
+use super::detour::{Detour, Detours};
 use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
@@ -20,6 +20,8 @@ use crate::job::{ErrorReason, Key, Reason};
 
 /// The largest answer of a service that is read.
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
+/// The most answers of one conversation: an archive is asked twice for each of three URLs, everybody else less.
+pub(super) const MAX_STEPS: u32 = 12;
 /// The most redirects of one request to a service.
 const MAX_HOPS: usize = 6;
 
@@ -67,16 +69,18 @@ pub(super) fn step(
         Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),
     };
     let content_type = answer.content_type.to_ascii_lowercase();
-    let reply = Reply {
-        status: answer.status.as_u16(),
-        content_type: &content_type,
-        body: &answer.body,
-        url: &answer.url,
-    };
+    let reply =
+        Reply { status: answer.status.as_u16(), content_type: &content_type, body: &answer.body };
     Ok(match resolver.read(work, step, &reply) {
         Ok(said) => Stepped::Said(said),
         Err(no) => Stepped::No(no, ErrorReason::HttpStatus),
     })
+}
+
+/// It has more to say than anybody listens to.
+pub(super) fn too_long() -> Stepped {
+    let no = No::broken(format_args!("it was asked {MAX_STEPS} times and had more to say"));
+    Stepped::No(no, ErrorReason::HttpStatus)
 }
 
 /// No answer, or one that broke off.
@@ -93,16 +97,12 @@ struct Answer {
     status: StatusCode,
     content_type: String,
     body: Vec<u8>,
-    url: Url,
 }
 
-fn call(
-    net: &Net,
-    context: &mut Context<'_>,
-    name: &str,
-    mut ask: Ask,
-) -> Result<Answer, Unanswered> {
-    for _ in 0..=MAX_HOPS {
+fn call(net: &Net, context: &mut Context<'_>, name: &str, ask: Ask) -> Result<Answer, Unanswered> {
+    let began_as = Detours::name(&ask);
+    let Detour { mut ask, hops } = net.detours.take(&began_as, ask);
+    for hops in hops..=MAX_HOPS {
         let key = exchange::service_key(name, &ask.url)?;
         let mut request = Request::get(&ask.url);
         request.accept = ask.accept;
@@ -110,7 +110,11 @@ fn call(
         if let Some((header, secret)) = &ask.secret {
             request.headers.push((HeaderName::from_static(header), secret.reveal().to_owned()));
         }
-        let Open { response, hold } = exchange::ask(net, context, &key, &request)?;
+        let open = exchange::ask(net, context, &key, &request);
+        if matches!(open, Err(Unanswered::Wait(_) | Unanswered::ToldToWait(..))) && hops > 0 {
+            net.detours.keep(began_as.clone(), Detour { ask: ask.clone(), hops });
+        }
+        let Open { response, hold } = open?;
         let status = response.status();
         let location = status
             .is_redirection()
@@ -126,7 +130,7 @@ fn call(
         let content_type = content_type.unwrap_or_default();
         let body = read_up_to(MAX_REPLY_BYTES, Beyond::Refuse, response, context);
         hold.end(context);
-        return Ok(Answer { status, content_type, body: body?, url: ask.url });
+        return Ok(Answer { status, content_type, body: body? });
     }
     let message = format!("more than {MAX_HOPS} redirects");
     Err(Verdict::lasting(ErrorReason::Redirect, message).into())
@@ -137,8 +141,7 @@ fn follow(ask: &mut Ask, status: StatusCode, location: &str) -> Result<(), Verdi
     let refuse = |why: String| Verdict::lasting(ErrorReason::Redirect, why);
     let next = ask.url.join(location.trim()).map_err(|error| refuse(error.to_string()))?;
     let next = payload::askable(next).map_err(refuse)?;
-    let same_place = next.host_str() == ask.url.host_str() && next.scheme() == ask.url.scheme();
-    if !same_place {
+    if next.origin() != ask.url.origin() {
         ask.secret = None;
     }
     if !matches!(status.as_u16(), 307 | 308) {
@@ -182,6 +185,49 @@ pub(super) fn read_up_to(
         if bytes > max_bytes || source.is_bomb(bytes) {
             let message = format!("an answer of more than {max_bytes} bytes");
             return Err(Verdict::lasting(ErrorReason::TooLarge, message).into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::ApiKey;
+    use super::*;
+
+    #[test]
+    fn a_key_goes_to_no_other_place_and_a_post_is_repeated_only_where_it_is_to_be() {
+        let ask = Ask::json(url::Url::parse("https://h.test/a/b?x").unwrap()).with_json("{}").with_key(
+            "authorization",
+            "Bearer ",
+            Some(&ApiKey::new("secret")),
+        );
+        for (status, location, url, keeps_key, keeps_post) in [
+            (301, "/c", "https://h.test/c", true, false),
+            (307, "c?y", "https://h.test/a/c?y", true, true),
+            (308, "https://h.test:443/c", "https://h.test/c", true, true),
+            (308, "https://h.test:8443/c", "https://h.test:8443/c", false, true),
+            (308, "http://h.test/c", "http://h.test/c", false, true),
+            (302, "//other.test/c", "https://other.test/c", false, false),
+        ] {
+            let mut ask = ask.clone();
+            let status = StatusCode::from_u16(status).unwrap();
+            follow(&mut ask, status, location).unwrap();
+            assert_eq!(ask.url.as_str(), url);
+            assert_eq!(
+                (ask.secret.is_some(), ask.json.is_some()),
+                (keeps_key, keeps_post),
+                "{url}"
+            );
+            // And once gone it does not come back.
+            if !keeps_key {
+                follow(&mut ask, status, "https://h.test/").unwrap();
+                assert!(ask.secret.is_none());
+            }
+        }
+        for bad in ["", "ftp://h/", "http://"] {
+            let mut ask = ask.clone();
+            let followed = follow(&mut ask, StatusCode::FOUND, bad);
+            assert!(followed.is_err() || ask.url.host_str() == Some("h.test"), "{bad}");
         }
     }
 }

@@ -124,6 +124,12 @@ impl Tried {
         self
     }
 
+    /// Whether `resolver` named it.
+    pub(super) fn is_by(&self, resolver: &str) -> bool {
+        let own = if self.resolver.is_empty() { LINE } else { &*self.resolver };
+        own == resolver
+    }
+
     /// A verdict on a text that is no URL to be asked.
     pub(super) fn text(text: &str, verdict: Verdict) -> Tried {
         let url = match Url::parse(text) {
@@ -141,7 +147,7 @@ impl Tried {
 }
 
 /// A short name of a URL or a host, the same for the same one: the first 64 bits of its BLAKE3 hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct UrlId(String);
 
 impl UrlId {
@@ -200,7 +206,7 @@ pub(super) fn sentence(text: &impl fmt::Display) -> String {
 }
 
 /// The beginning of a text, without the control characters that could command a terminal.
-fn shorten(text: &str, max_bytes: usize) -> String {
+pub(super) fn shorten(text: &str, max_bytes: usize) -> String {
     let printable: String = text.chars().filter(|c| !c.is_control()).collect();
     if printable.len() <= max_bytes {
         return printable;

@@ -32,8 +32,8 @@ use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
 use super::verdict::{Fault, Tried, Verdict, shown};
-use crate::handler::{Context, Ran};
-use crate::job::{ErrorReason, Key, Mono, Observation, Outcome, Reason, SkipReason};
+use crate::handler::{CancelReason, Context, Ran};
+use crate::job::{ErrorReason, Key, Mono, Observation, Outcome, Reason, SkipReason, WallMs};
 
 /// How often one attempt waits for a host that says it is busy, before that counts as a failure.
 const MAX_WAITS: u32 = 30;
@@ -76,7 +76,7 @@ pub(super) struct Walk<'w, 'c, 'j> {
 }
 
 /// What one request for a file came to.
-enum Answer {
+pub(super) enum Answer {
     Whole(Box<Download>),
     Page {
         html: Vec<u8>,
@@ -89,16 +89,6 @@ enum Answer {
     NotModified,
 }
 
-/// What a validated request came to.
-pub(super) enum Revalidated {
-    /// What we hold is current.
-    Current,
-    /// There is a new file.
-    Changed(Box<Found>),
-    /// Nobody can say.
-    Unknown(Verdict),
-}
-
 impl Walk<'_, '_, '_> {
     /// Walks.
     ///
@@ -106,11 +96,13 @@ impl Walk<'_, '_, '_> {
     /// What the attempt comes to when no candidate gave a file.
     pub(super) fn run(&mut self) -> Result<Found, Ran> {
         let net = self.net;
-        let order = net.order_for(&self.work);
+        let order = net.order_for(&self.work, self.progress.stages());
         let is_last = |one: &Active| matches!(one.name, LANDING_PAGE | ARCHIVE);
         let last = order.iter().rposition(|one| !is_last(one)).map_or(0, |at| at + 1);
         let (first, last) = order.split_at(last);
-        for turn in [first, last] {
+        // All of them once more, for pages and failures that were learned of after who deals with them had had their turn. Nobody
+        // is asked what was asked before.
+        for turn in [first, last, &order[..]] {
             let mut rest = turn.iter().copied();
             while let Some(active) = rest.next().or_else(|| self.passed_over(turn)) {
                 if let Some(found) = self.work_through(active)? {
@@ -163,12 +155,16 @@ impl Walk<'_, '_, '_> {
     }
 
     fn next_candidate(&self, active: &Active) -> Option<Lead> {
+        if !self.progress.has_room() {
+            // Without its verdict kept, a candidate would be asked again and again.
+            return None;
+        }
         if let Some(lead) = self.progress.next_lead(active.name) {
             return Some(lead.clone());
         }
         let known = active.resolver.known(&self.work).into_iter();
         let mut untried = known.filter(|one| !self.progress.has_verdict(&one.url));
-        let candidate = untried.next().filter(|_| self.progress.has_room())?;
+        let candidate = untried.next()?;
         Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
     }
 
@@ -220,8 +216,15 @@ impl Walk<'_, '_, '_> {
             counted.broken = u32::from(no.kind == NoKind::Broken);
         }
         let stage = self.progress.stage(name);
-        stage.elapsed_ms += elapsed_ms;
+        stage.elapsed_ms = stage.elapsed_ms.saturating_add(elapsed_ms);
         stage.found += found;
+        stage.answers += 1;
+        let has_more = matches!(&stepped, Stepped::Said(said) if said.next.is_some());
+        let stepped = if has_more && stage.answers >= service::MAX_STEPS {
+            service::too_long()
+        } else {
+            stepped
+        };
         match stepped {
             Stepped::Said(said) => stage.step = said.next,
             Stepped::No(no, reason) => {
@@ -239,8 +242,8 @@ impl Walk<'_, '_, '_> {
 
     /// Takes in what a service named; how many are new.
     fn take_candidates(&mut self, name: &str, said: &Said) -> u32 {
-        let (pages, files): (Vec<_>, Vec<_>) =
-            said.found.iter().cloned().partition(|one| one.leads == Leads::Page);
+        let named = said.found.iter().map(|one| one.clone().in_brief());
+        let (pages, files): (Vec<_>, Vec<_>) = named.partition(|one| one.leads == Leads::Page);
         for page in &pages {
             self.progress.learn_page(page.url.clone());
         }
@@ -282,10 +285,8 @@ impl Walk<'_, '_, '_> {
 
     /// Whether this was a signed link that was good only for a while.
     fn has_expired(&self, lead: &Lead, verdict: &Verdict) -> bool {
-        let query = lead.candidate.url.query().unwrap_or_default().to_ascii_lowercase();
-        let is_signed =
-            ["expires", "sig", "token", "policy"].iter().any(|word| query.contains(word));
-        lead.is_old && is_signed && matches!(verdict.status, Some(400 | 401 | 403 | 410))
+        let may_tell = matches!(verdict.status, Some(400 | 401 | 403 | 410));
+        lead.is_old && is_signed(&lead.candidate.url) && may_tell
     }
 
     fn try_candidate(&mut self, lead: &Lead) -> Result<Found, Fault> {
@@ -354,21 +355,22 @@ impl Walk<'_, '_, '_> {
         self.progress.learn(leads.collect(), true)
     }
 
-    /// One request of a trail.
-    fn request(
+    /// One request of a trail, with these headers beside its own.
+    pub(super) fn request(
         &mut self,
         lead: &Lead,
         trail: &mut Trail,
-        validators: &[(HeaderName, String)],
+        further: &[(HeaderName, String)],
     ) -> Result<Answer, Fault> {
         let key = self.key(lead, &trail.next)?;
         self.see_robots(trail, &key)?;
         let cookies = self.jar.header(&trail.next);
         let url = trail.next.clone();
-        let partial = self.progress.partial.take();
-        let resumed = partial.filter(|partial| partial.is_of(&url));
+        // It stays noted until a body is there that goes on with it or takes its place: redirects, other candidates and a
+        // busy server do it no harm.
+        let resumed = self.progress.partial.clone().filter(|partial| partial.is_of(&url));
         let mut request = Request::get(&url);
-        request.headers.extend(validators.iter().cloned());
+        request.headers.extend(further.iter().cloned());
         request.headers.extend(cookies.iter().map(|text| (header::COOKIE, text.clone())));
         if let Some(partial) = &resumed {
             request.headers.extend(Receiver::resume_headers(partial));
@@ -377,7 +379,6 @@ impl Walk<'_, '_, '_> {
         let open = match exchange::ask(self.net, self.context, &key, &request) {
             Ok(open) => open,
             Err(unanswered) => {
-                self.progress.partial = resumed;
                 trail.unvisit();
                 return Err(self.unanswered(trail, unanswered));
             }
@@ -394,10 +395,15 @@ impl Walk<'_, '_, '_> {
     }
 
     /// What a fault that is no verdict on a candidate makes of the attempt. One that was cancelled keeps what it learned.
-    fn ended(&mut self, fault: Fault) -> Ran {
+    pub(super) fn ended(&mut self, fault: Fault) -> Ran {
         match fault {
             Fault::Attempt(outcome) => Ran::Finished(match *outcome {
                 Outcome::Retry { reason, note, after_ms, checkpoint: None } => {
+                    if self.is_handed_over() {
+                        let checkpoint = self.progress.deferred(None, &self.jar);
+                        return Outcome::Retry { reason, note, after_ms, checkpoint }.into();
+                    }
+                    let note = note.with_observed(self.observed(None));
                     let checkpoint = self.progress.retried();
                     Outcome::Retry { reason, note, after_ms, checkpoint }
                 }
@@ -408,6 +414,12 @@ impl Walk<'_, '_, '_> {
                 Outcome::retry(ErrorReason::Internal, verdict.message).into()
             }
         }
+    }
+
+    /// Whether this attempt is to go on elsewhere: then nothing of it is over.
+    fn is_handed_over(&self) -> bool {
+        let reason = self.context.cancel().reason();
+        matches!(reason, Some(CancelReason::Stop | CancelReason::LeaseLost))
     }
 
     fn unanswered(&mut self, trail: &Trail, unanswered: Unanswered) -> Fault {
@@ -434,10 +446,13 @@ impl Walk<'_, '_, '_> {
 
     /// The same, but not before so much time has passed.
     fn wait_for(&mut self, key: Key, trail: &Trail, after: Duration) -> Outcome {
-        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let not_before = Some(self.context.wall().plus_ms(after_ms));
+        let not_before = Some(self.after(after));
         let checkpoint = self.progress.deferred(Some(trail), &self.jar);
         Outcome::Defer { key, not_before, checkpoint }
+    }
+
+    fn after(&self, time: Duration) -> WallMs {
+        self.context.wall().plus_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn key(&self, lead: &Lead, url: &Url) -> Result<Key, Verdict> {
@@ -464,12 +479,14 @@ impl Walk<'_, '_, '_> {
                     return Err(Verdict::skipped(SkipReason::Robots, message).into());
                 }
                 Known::Unavailable { until } => {
+                    let after = until.since(now);
                     self.progress.waits += 1;
-                    if self.progress.waits > MAX_WAITS {
+                    if self.progress.waits > MAX_WAITS || after > net.settings.give_up {
                         let message = "its robots.txt cannot be had, so nothing may be asked";
-                        return Err(Verdict::passing(ErrorReason::HttpStatus, message).into());
+                        let verdict = Verdict::passing(ErrorReason::HttpStatus, message);
+                        return Err(verdict.not_before(Some(self.after(after))).into());
                     }
-                    return Err(self.wait_for(key.clone(), trail, until.since(now)).into());
+                    return Err(self.wait_for(key.clone(), trail, after).into());
                 }
                 Known::Unknown(url) => match permission::ask(net, self.context, key, &url) {
                     Ok(()) => {}
@@ -510,10 +527,19 @@ impl Walk<'_, '_, '_> {
             _ => {
                 let after_ms = exchange::retry_after_ms(response.headers(), self.context);
                 let page = download::drain(response.into_body());
-                let now = self.context.wall();
-                Err(classify::status(status, after_ms, now, &page).into())
+                Err(self.verdict_of(status, after_ms, &page).into())
             }
         }
+    }
+
+    /// What a status means. Of a server that names a time further away than anybody waits for, it is its last word.
+    fn verdict_of(&self, status: StatusCode, after_ms: Option<u64>, page: &[u8]) -> Verdict {
+        let verdict = classify::status(status, after_ms, self.context.wall(), page);
+        let is_too_long = |ms| Duration::from_millis(ms) > self.net.settings.give_up;
+        if verdict.passing && after_ms.is_some_and(is_too_long) {
+            return Verdict { passing: false, not_before_ms: None, ..verdict };
+        }
+        verdict
     }
 
     /// 202: the file is being prepared.
@@ -528,8 +554,7 @@ impl Walk<'_, '_, '_> {
         trail.polls += 1;
         let after = Duration::from_millis(after_ms.unwrap_or(POLL_SECONDS * 1_000).max(1_000));
         if trail.polls > MAX_POLLS || after > self.net.settings.give_up {
-            let now = self.context.wall();
-            return Err(classify::status(StatusCode::ACCEPTED, after_ms, now, &page).into());
+            return Err(self.verdict_of(StatusCode::ACCEPTED, after_ms, &page).into());
         }
         trail.unvisit();
         let key = self.key(lead, &trail.next)?;
@@ -546,6 +571,7 @@ impl Walk<'_, '_, '_> {
         let expected =
             Expected { md5: lead.candidate.md5.clone(), sha256: lead.candidate.sha256.clone() };
         let offer = Offer { url: &trail.next, expected: &expected, resumed };
+        self.progress.partial.take_if(|partial| partial.is_of(&trail.next));
         match self.receiver.receive(response, &offer, self.context)? {
             Received::Whole(download) => Ok(Answer::Whole(download)),
             Received::Page { html, verdict, kept } => Ok(Answer::Page { html, verdict, kept }),
@@ -559,8 +585,9 @@ impl Walk<'_, '_, '_> {
                 Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).into())
             }
             Received::Cut { verdict, partial } => {
-                self.progress.partial = partial;
-                if self.progress.partial.is_none() || trail.resumes >= MAX_RESUMES {
+                let may_go_on = partial.is_some() && trail.resumes < MAX_RESUMES;
+                self.progress.partial = partial.or(self.progress.partial.take());
+                if !may_go_on {
                     return Err(verdict.into());
                 }
                 trail.resumes += 1;
@@ -568,43 +595,6 @@ impl Walk<'_, '_, '_> {
                 Ok(Answer::Again)
             }
         }
-    }
-
-    /// Asks whether a file we hold is still current.
-    ///
-    /// # Errors
-    /// What the attempt comes to when it cannot go on now.
-    pub(super) fn revalidate(
-        &mut self,
-        url: &Url,
-        validators: &[(HeaderName, String)],
-    ) -> Result<Revalidated, Ran> {
-        let Some(candidate) = Candidate::file(url.as_str(), "held") else {
-            let message = "the URL it came from cannot be asked";
-            return Ok(Revalidated::Unknown(Verdict::lasting(ErrorReason::BadPayload, message)));
-        };
-        let by = Box::from(super::resolve::LINE);
-        let lead = Lead { by, candidate, of_page: true, is_old: false };
-        let mut trail = self.progress.take_trail(url);
-        let verdict = loop {
-            match self.request(&lead, &mut trail, validators) {
-                Ok(Answer::NotModified) => return Ok(Revalidated::Current),
-                Ok(Answer::Whole(download)) => {
-                    return Ok(Revalidated::Changed(Box::new(found(&lead, trail, download))));
-                }
-                Ok(Answer::Again) => {}
-                Ok(Answer::Redirect(location)) => {
-                    match trail.follow(&location, self.net.settings.max_redirects) {
-                        Ok(()) => {}
-                        Err(verdict) => break verdict,
-                    }
-                }
-                Ok(Answer::Page { verdict, .. }) | Err(Fault::Candidate(verdict)) => break verdict,
-                Err(fault) => return Err(self.ended(fault)),
-            }
-        };
-        self.progress.revalidated = true;
-        Ok(Revalidated::Unknown(verdict))
     }
 
     /// What the attempt comes to when every candidate has its verdict.
@@ -629,7 +619,7 @@ impl Walk<'_, '_, '_> {
     }
 }
 
-fn found(lead: &Lead, trail: Trail, download: Box<Download>) -> Found {
+pub(super) fn found(lead: &Lead, trail: Trail, download: Box<Download>) -> Found {
     Found {
         by: lead.by.clone(),
         candidate: lead.candidate.clone(),
@@ -643,10 +633,20 @@ fn is_page(lead: &Lead) -> bool {
     lead.candidate.leads == Leads::Page
 }
 
+/// Whether it looks like a link that is good only for a while.
+fn is_signed(url: &Url) -> bool {
+    let query = url.query().unwrap_or_default().to_ascii_lowercase();
+    ["expires", "sig", "token", "policy"].iter().any(|word| query.contains(word))
+}
+
 /// Whether an archive may have what this candidate did not give: it is gone for good, or was not to be had twice.
 fn is_for_archive(lead: &Lead, verdict: &Verdict, attempt: u32) -> bool {
-    let is_public = address::check_host(&lead.candidate.url).is_ok()
-        && lead.candidate.url.host_str().is_some_and(|host| host.contains('.'))
+    let url = &lead.candidate.url;
+    // What opens a door is nobody else's business, and what lies behind it in no archive.
+    let is_secret = !url.username().is_empty() || url.password().is_some() || is_signed(url);
+    let is_public = address::check_host(url).is_ok()
+        && !is_secret
+        && url.host_str().is_some_and(|host| host.contains('.'))
         && !matches!(
             verdict.reason,
             Reason::Skipped(SkipReason::PrivateAddress | SkipReason::Robots)

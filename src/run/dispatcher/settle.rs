@@ -62,7 +62,8 @@ impl Dispatcher {
             (_, outcome @ (Outcome::Done { .. } | Outcome::Skipped { .. })) | (None, outcome) => {
                 outcome
             }
-            (Some(CancelReason::Stop | CancelReason::LeaseLost), _) => return Change::HandBack,
+            (Some(CancelReason::Stop), outcome) => return stopped(job, outcome),
+            (Some(CancelReason::LeaseLost), _) => return Change::HandBack,
             (Some(CancelReason::Deadline), outcome) => past_deadline(outcome, self.timeout_of(job)),
         };
         let terms = RetryTerms::merge(
@@ -123,6 +124,19 @@ fn past_deadline(outcome: Outcome, timeout: Duration) -> Outcome {
         note: Note { message, ..note },
         after_ms: None,
         checkpoint,
+    }
+}
+
+/// An attempt that was cancelled because the run stops is given back, with what it learned.
+fn stopped(job: &Leased, outcome: Outcome) -> Change {
+    let (key, not_before, checkpoint) = match outcome {
+        Outcome::Defer { key, not_before, checkpoint } => (key, not_before, checkpoint),
+        Outcome::Retry { checkpoint: Some(data), .. } => (job.lane.key.clone(), None, Some(data)),
+        _ => return Change::HandBack,
+    };
+    match checkpoint {
+        Some(data) if data.len() > MAX_CHECKPOINT_BYTES => Change::HandBack,
+        checkpoint => Change::Defer { key, not_before, checkpoint },
     }
 }
 
@@ -214,6 +228,30 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn an_attempt_that_was_stopped_keeps_what_it_learned_and_counts_for_nothing() {
+        let job = crate::handler::testing::Attempt::of("{}").job;
+        let learned = |bytes| Some(vec![0; bytes]);
+        let (outcome, _) = retry(1);
+        let Change::Defer { key, not_before: None, checkpoint } = stopped(&job, outcome) else {
+            panic!()
+        };
+        assert_eq!((key, checkpoint), (job.lane.key.clone(), learned(1)));
+        let key = crate::job::Key::new(None, Some("a.org")).unwrap();
+        let defer = |bytes| Outcome::Defer {
+            key: key.clone(),
+            not_before: None,
+            checkpoint: learned(bytes),
+        };
+        assert!(matches!(stopped(&job, defer(1)), Change::Defer { key: kept, .. } if kept == key));
+        let too_much = MAX_CHECKPOINT_BYTES + 1;
+        assert_eq!(stopped(&job, defer(too_much)), Change::HandBack);
+        assert_eq!(stopped(&job, retry(too_much).0), Change::HandBack);
+        assert_eq!(stopped(&job, CancelReason::Stop.outcome()), Change::HandBack);
+        let failed = Outcome::fail(ErrorReason::Internal, "");
+        assert_eq!(stopped(&job, failed), Change::HandBack);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ureq::http::{HeaderMap, header};
+
 use super::*;
 use crate::handler::fetch::resolve::NoKind;
 use crate::job::{
@@ -147,7 +149,9 @@ fn the_largest_progress_fits_a_checkpoint() {
         let long = url(&format!("http://{host}/{n}/{}", "x".repeat(700)));
         let verdict = Verdict::passing(ErrorReason::UnexpectedContent, "\"".repeat(900));
         let verdict = verdict.with_status(599).not_before(Some(WallMs(i64::MIN)));
-        let candidate = Candidate::file(long.as_str(), "e".repeat(64)).unwrap();
+        let words = "\"".repeat(5_000);
+        let candidate = Candidate::file(long.as_str(), words.clone()).unwrap();
+        let candidate = candidate.with_licence(Some(&words)).in_brief();
         progress.add([Tried::new(&long, verdict).by("semantic_scholar", &candidate)]);
         progress.learn_page(long.clone());
         progress.note_failed(&long);
@@ -161,18 +165,20 @@ fn the_largest_progress_fits_a_checkpoint() {
         stage.no = Some(No::broken("\"".repeat(900)));
         stage.step = Some(Step::new(9, "x".repeat(200)));
     }
-    for scheme in Scheme::ALL {
-        let doi = format!("10.1234/{}", "\"".repeat(248));
-        ["no id", "2101.00001", "7", &doi, "http://h/"]
-            .into_iter()
-            .for_each(|text| progress.learn_identifier(scheme, text));
+    let mut jar = Jar::default();
+    let mut headers = HeaderMap::new();
+    for n in 0..16 {
+        let cookie = format!("c{n}={}", "\"".repeat(200));
+        headers.append(header::SET_COOKIE, cookie.parse().unwrap());
     }
-    assert_eq!(progress.identifiers().count(), Scheme::ALL.len());
+    jar.take(&headers, &url(&format!("http://{host}/")));
+    assert!(jar.kept().len() > 5);
     let mut trail = progress.take_trail(&url("http://h/"));
     for n in 0..20 {
         trail.visit(None).unwrap();
         trail.follow(&format!("/{n}?{}", "x".repeat(8_100)), 20).unwrap();
     }
     assert_eq!(progress.tried.len(), MAX_TRIED);
-    assert!(progress.deferred(Some(&trail), &Jar::default()).is_some());
+    assert!(progress.deferred(Some(&trail), &jar).is_some());
+    assert!(!progress.leads.is_empty(), "it fits with all its candidates");
 }

@@ -111,6 +111,9 @@ pub(super) struct Step {
 /// The most a [`Step`] carries. What is longer ends the conversation.
 pub(super) const MAX_CARRIED_BYTES: usize = 1_024;
 
+/// The most that is kept of a candidate's licence and evidence each.
+const MAX_KEPT_WORDS_BYTES: usize = 100;
+
 impl Step {
     /// The step `number`, carrying a text.
     pub(super) fn new(number: u8, carried: impl Into<Box<str>>) -> Step {
@@ -308,6 +311,14 @@ impl Candidate {
     /// A page at a URL, nothing else known.
     pub(super) fn page(url: &str, evidence: impl Into<Box<str>>) -> Option<Candidate> {
         Some(Candidate { leads: Leads::Page, ..Candidate::file(url, evidence)? })
+    }
+
+    /// The same, with no more of a service's words than is worth keeping: they go into a checkpoint.
+    pub(super) fn in_brief(mut self) -> Candidate {
+        let brief = |text: &str| super::verdict::shorten(text, MAX_KEPT_WORDS_BYTES).into();
+        self.evidence = brief(&self.evidence);
+        self.licence = self.licence.as_deref().map(brief);
+        self
     }
 
     /// The same, under this licence.

@@ -177,6 +177,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The plan of these.
+    #[cfg(test)]
+    pub(in crate::handler::fetch) fn of(active: Vec<Active>) -> Plan {
+        Plan { active, off: Vec::new() }
+    }
+
     /// The resolvers that are asked, in order.
     pub(in crate::handler::fetch) fn active(&self) -> &[Active] {
         &self.active
@@ -212,7 +218,7 @@ pub(in crate::handler::fetch) fn key_of_file(url: &Url, hint: Option<&str>) -> O
 }
 
 /// The resolver of that name, whatever it needs.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn made(name: &str, terms: Terms) -> Option<Box<dyn Resolver>> {
     service(name).ok().map(|service| (service.make)(terms))
 }

@@ -45,15 +45,13 @@ pub(super) fn read_step(
     status: u16,
     body: &[u8],
 ) -> Result<Said, (NoKind, String)> {
-    let url = Url::parse("https://service.test/").unwrap();
-    let reply = Reply { status, content_type: "", body, url: &url };
+    let reply = Reply { status, content_type: "", body };
     resolver.read(work, step, &reply).map_err(|no| (no.kind, no.message.into()))
 }
 
 /// What is learned of a work from the first step's answer, whatever else that says.
 pub(super) fn learned(resolver: &dyn Resolver, work: &Work, body: &str) -> Work {
-    let url = Url::parse("https://service.test/").unwrap();
-    let reply = Reply { status: 200, content_type: "", body: body.as_bytes(), url: &url };
+    let reply = Reply { status: 200, content_type: "", body: body.as_bytes() };
     let said = resolver.read(work, &Step::default(), &reply);
     let learned = said.map_or_else(|no| no.learned, |said| said.learned);
     let mut known = Work::default();

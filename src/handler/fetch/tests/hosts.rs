@@ -211,3 +211,39 @@ fn an_honest_agent_that_is_turned_away_does_not_come_back_in_disguise() {
         "{agents:?}"
     );
 }
+
+#[test]
+fn what_stands_in_the_way_of_robots_txt_stands_in_the_way_of_the_file() {
+    let private = Rig::with(|settings| {
+        (settings.obey_robots, settings.allow_private_addresses) = (true, false);
+    });
+    for url in ["http://127.0.0.1:1/a.pdf", "http://localhost/a.pdf", "http://named.test/a.pdf"] {
+        let outcome = private.fetch_url(url);
+        assert_eq!(in_short(&outcome), "skipped private_address", "{url} {outcome:?}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let outcome = obeying().fetch_url(&format!("http://{nobody}/a.pdf"));
+    assert_eq!(in_short(&outcome), "retry connect", "{outcome:?}");
+}
+
+#[test]
+fn a_host_that_is_given_up_is_not_waited_for_because_of_its_robots_txt() {
+    let server = Server::start(|_| Reply::of(429, "Retry-After: 54000\r\n", b""));
+    let rig = obeying();
+    let outcome = rig.finish(&json!({ "url": server.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "fail rate_limited", "{outcome:?}");
+    assert_eq!(server.targets(), ["/robots.txt"]);
+}
+
+#[test]
+fn a_robots_txt_that_is_never_to_be_had_is_not_waited_for_longer_than_any_host() {
+    let server = Server::start(|_| Reply::of(500, "", b""));
+    let rig = obeying();
+    let began = rig.clock.mono();
+    let outcome = rig.finish(&json!({ "url": server.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "retry http_status", "{outcome:?}");
+    assert!(rig.clock.mono().since(began) <= Duration::from_mins(20), "{:?}", rig.clock.mono());
+    // And the next attempt comes when there is something to try.
+    let Outcome::Retry { after_ms, .. } = outcome else { panic!() };
+    assert!(after_ms.is_some_and(|ms| ms > 900_000), "{after_ms:?}");
+}

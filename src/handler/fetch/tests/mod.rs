@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod existing;
+mod going_on;
 mod hosts;
 mod kinds;
 mod redirects;

@@ -409,3 +409,42 @@ fn what_was_kept_goes_when_another_candidate_gives_the_file() {
     assert_eq!(fetch_until_settled(&rig, &mut job(&urls)), "done ok");
     assert_eq!(rig.files().len(), 1, "{:?}", rig.files());
 }
+
+#[test]
+fn what_was_kept_outlives_redirects_other_candidates_and_a_busy_server() {
+    let server = Server::start(|request| match (request.target.as_str(), range_of(request)) {
+        ("/a", _) => Reply::to("/f"),
+        ("/f", None) => cut_at(100_000, TAG),
+        ("/f", Some(_)) if request.before == 1 => Reply::of(503, "", b""),
+        ("/f", Some(first)) => rest_from(first),
+        _ => Reply::of(404, "", b""),
+    });
+    let rig = Rig::new();
+    let mut job = job(&json!({ "url": server.url("/a"), "urls": [server.url("/gone")] }));
+    let first = rig.finish_job(&mut job);
+    let Outcome::Retry { checkpoint, .. } = first else { panic!("{first:?}") };
+    (job.attempt, job.attempts_total, job.checkpoint) = (2, 2, checkpoint);
+    let second = rig.finish_job(&mut job);
+    assert_eq!(in_short(&second), "done ok", "{second:?}");
+    let seen = server.seen();
+    let files: Vec<_> = seen.iter().filter(|it| it.target == "/f").map(range_of).collect();
+    assert_eq!(files, [None, Some(100_000), Some(100_000)]);
+}
+
+#[test]
+fn what_was_kept_goes_when_the_job_is_skipped() {
+    let server = Server::start(|request| match request.before {
+        0 => cut_at(100_000, TAG),
+        1 => Reply::of(503, "", b""),
+        _ => Reply::ok(b"%PDF-1.4 whole"),
+    });
+    let rig = Rig::with(|settings| settings.read_timeout = Duration::from_secs(60));
+    let mut job = job(&json!({ "url": server.url("/") }));
+    let first = rig.finish_job(&mut job);
+    let Outcome::Retry { checkpoint, .. } = first else { panic!("{first:?}") };
+    assert_eq!(rig.files().len(), 1);
+    (job.attempt, job.attempts_total, job.checkpoint) = (2, 2, checkpoint);
+    job.payload = json!({ "title": "no URL any more" }).to_string();
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "skipped no_open_copy");
+    assert!(rig.files().is_empty(), "{:?}", rig.files());
+}
