@@ -25,7 +25,9 @@ use super::jar::Jar;
 use super::page;
 use super::permission;
 use super::progress::{Counted, Lead, Progress, Trail};
-use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
+use super::resolve::{
+    ARCHIVE, Active, Candidate, LANDING_PAGE, Leads, NoKind, Said, Work, key_of_file,
+};
 use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
@@ -104,18 +106,35 @@ impl Walk<'_, '_, '_> {
     /// What the attempt comes to when no candidate gave a file.
     pub(super) fn run(&mut self) -> Result<Found, Ran> {
         let net = self.net;
-        for active in net.order_for(&self.work) {
-            if let Some(found) = self.work_through(active)? {
-                return Ok(found);
+        let order = net.order_for(&self.work);
+        let is_last = |one: &Active| matches!(one.name, LANDING_PAGE | ARCHIVE);
+        let last = order.iter().rposition(|one| !is_last(one)).map_or(0, |at| at + 1);
+        let (first, last) = order.split_at(last);
+        for turn in [first, last] {
+            let mut rest = turn.iter().copied();
+            while let Some(active) = rest.next().or_else(|| self.passed_over(turn)) {
+                if let Some(found) = self.work_through(active)? {
+                    return Ok(found);
+                }
             }
         }
         Err(self.conclude().into())
     }
 
+    /// One of these that there was nothing to ask about, and now is: more has been learned of the work.
+    fn passed_over<'a>(&mut self, turn: &[&'a Active]) -> Option<&'a Active> {
+        self.see_what_was_learned();
+        let mut stages = self.progress.stages().iter().filter(|_| self.progress.has_room());
+        stages.find_map(|stage| {
+            let active = turn.iter().copied().find(|one| *stage.name == *one.name)?;
+            active.resolver.ask(&self.work, stage.step.as_ref()?).map(|_| active)
+        })
+    }
+
     /// Everything one resolver has to offer.
     fn work_through(&mut self, active: &Active) -> Result<Option<Found>, Ran> {
         loop {
-            self.see_pages_and_failures();
+            self.see_what_was_learned();
             while let Some(lead) = self.next_candidate(active) {
                 self.count_known(active.name);
                 match self.try_candidate(&lead) {
@@ -130,8 +149,11 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// The work as resolvers see it now: also the pages and failures that were learned of.
-    fn see_pages_and_failures(&mut self) {
+    /// The work as resolvers see it now: also the identifiers, pages and failures that were learned of.
+    fn see_what_was_learned(&mut self) {
+        for (scheme, text) in self.progress.identifiers() {
+            self.work.identify(scheme, text);
+        }
         for page in &self.progress.pages {
             if !self.work.pages.contains(page) {
                 self.work.pages.push(page.clone());
@@ -150,13 +172,15 @@ impl Walk<'_, '_, '_> {
         Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
     }
 
-    /// Makes one step of the conversation with a resolver; whether there was one to make.
+    /// Makes one step of the conversation with a resolver; whether there was one to make. One that there is nothing to ask
+    /// about stays where it is: more may be learned of the work.
     fn converse(&mut self, active: &Active) -> Result<bool, Ran> {
         let Some(step) = self.progress.stage(active.name).step.clone() else { return Ok(false) };
         let began = self.context.mono();
         let resolver = (active.name, &*active.resolver);
         let stepped = service::step(self.net, self.context, resolver, &self.work, &step);
         let stepped = match stepped {
+            Ok(Stepped::NothingToAsk) => return Ok(false),
             Ok(stepped) => stepped,
             Err(Interrupted::Wait(key)) => return Err(self.wait(key, None).into()),
             Err(Interrupted::ToldToWait(key)) => {
@@ -179,14 +203,14 @@ impl Walk<'_, '_, '_> {
     fn take_in(&mut self, name: &str, stepped: Stepped, began: Mono) {
         let elapsed_ms = u64::try_from(self.context.mono().since(began).as_millis());
         let elapsed_ms = elapsed_ms.unwrap_or(u64::MAX);
-        if matches!(stepped, Stepped::NothingToAsk) {
-            self.progress.stage(name).step = None;
-            return;
-        }
-        let found = match &stepped {
-            Stepped::Said(said) => self.take_candidates(name, said),
-            _ => 0,
+        let (found, learned) = match &stepped {
+            Stepped::Said(said) => (self.take_candidates(name, said), &said.learned),
+            Stepped::No(no, _) => (0, &no.learned),
+            Stepped::NothingToAsk => return,
         };
+        for (scheme, text) in learned {
+            self.progress.learn_identifier(*scheme, text);
+        }
         let counted = self.counted(name);
         counted.asked = 1;
         counted.elapsed_ms += elapsed_ms;
