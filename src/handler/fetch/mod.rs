@@ -299,6 +299,9 @@ impl FetchHandler {
         let name = FileName::of(&context.job().artifact_id);
         let held = self.held(context, &payload, &name)?;
         if let Held::Unrecorded(existing) = held {
+            if context.job().checkpoint.is_some() {
+                self.out.discard_partial(&name);
+            }
             return Ok(self.already_there(context, &payload, &name, existing));
         }
         let Wanted { work, refused } = payload.wanted();

@@ -37,6 +37,8 @@ pub(super) struct Progress {
     /// Attempts made before the present allowance. When a person grants a fresh one (`retry-failed`), this differs, and
     /// the verdicts of the old one are void.
     allowance: u32,
+    /// Attempts made in all when it was written, that one included.
+    attempt: u32,
     /// The name of the limit that the line's own URLs count by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<Box<str>>,
@@ -186,8 +188,14 @@ impl Progress {
         let allowance = job.attempts_total.saturating_sub(job.attempt);
         let kept = job.checkpoint.as_deref();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Progress>(bytes).ok());
+        let attempt = job.attempts_total;
         match kept {
             Some(mut kept) if kept.allowance == allowance => {
+                if kept.attempt != attempt {
+                    // Usually it was told that it was over; not where the deadline came while it was being deferred.
+                    kept.end_attempt();
+                    kept.attempt = attempt;
+                }
                 kept.leads.iter_mut().for_each(|lead| lead.is_old = true);
                 if let Some(trail) = &mut kept.trail {
                     trail.is_old = true;
@@ -196,9 +204,9 @@ impl Progress {
             }
             Some(kept) => {
                 let Progress { hint, partial, .. } = kept;
-                Progress { allowance, hint, partial, ..Progress::default() }
+                Progress { allowance, attempt, hint, partial, ..Progress::default() }
             }
-            None => Progress { allowance, ..Progress::default() },
+            None => Progress { allowance, attempt, ..Progress::default() },
         }
     }
 
@@ -357,12 +365,16 @@ impl Progress {
 
     /// The checkpoint of an attempt that is over: only what lasts is worth keeping.
     pub(super) fn retried(&mut self) -> Option<Vec<u8>> {
+        self.end_attempt();
+        self.encode()
+    }
+
+    fn end_attempt(&mut self) {
         self.trail = None;
         self.cookies.clear();
         self.waits = 0;
         self.tried.retain(|tried| !tried.verdict.passing);
         self.stages.retain(|stage| !stage.no.as_ref().is_some_and(|no| no.kind.is_passing()));
-        self.encode()
     }
 
     /// What was counted since this was last asked, of a work with this DOI.

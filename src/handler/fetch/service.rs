@@ -12,7 +12,7 @@ use super::detour::{Detour, Detours};
 use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
-use super::resolve::{Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
+use super::resolve::{ApiKey, Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
 use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
 use crate::handler::{CancelReason, Context};
@@ -73,8 +73,20 @@ pub(super) fn step(
         Reply { status: answer.status.as_u16(), content_type: &content_type, body: &answer.body };
     Ok(match resolver.read(work, step, &reply) {
         Ok(said) => Stepped::Said(said),
-        Err(no) => Stepped::No(no, ErrorReason::HttpStatus),
+        Err(no) => Stepped::No(without_secrets(net, no), ErrorReason::HttpStatus),
     })
+}
+
+/// The same no without our key and address, which some services repeat in what they complain of.
+fn without_secrets(net: &Net, mut no: No) -> No {
+    let keys = net.settings.resolvers.iter().filter_map(|own| own.api_key.as_ref());
+    let secrets = keys.map(ApiKey::reveal).chain(net.settings.contact_email.as_deref());
+    for secret in secrets.filter(|secret| !secret.is_empty()) {
+        if no.message.contains(secret) {
+            no.message = no.message.replace(secret, "…").into();
+        }
+    }
+    no
 }
 
 /// It has more to say than anybody listens to.
@@ -191,16 +203,13 @@ pub(super) fn read_up_to(
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::ApiKey;
     use super::*;
 
     #[test]
     fn a_key_goes_to_no_other_place_and_a_post_is_repeated_only_where_it_is_to_be() {
-        let ask = Ask::json(url::Url::parse("https://h.test/a/b?x").unwrap()).with_json("{}").with_key(
-            "authorization",
-            "Bearer ",
-            Some(&ApiKey::new("secret")),
-        );
+        let ask = Ask::json(url::Url::parse("https://h.test/a/b?x").unwrap())
+            .with_json("{}")
+            .with_key("authorization", "Bearer ", Some(&ApiKey::new("secret")));
         for (status, location, url, keeps_key, keeps_post) in [
             (301, "/c", "https://h.test/c", true, false),
             (307, "c?y", "https://h.test/a/c?y", true, true),

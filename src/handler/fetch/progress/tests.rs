@@ -68,6 +68,19 @@ fn a_retry_keeps_what_lasts_and_a_fresh_allowance_nothing() {
 }
 
 #[test]
+fn an_attempt_that_was_over_while_it_was_deferred_leaves_the_next_what_lasts() {
+    let mut progress = Progress { waits: 30, ..Progress::of(&job(1, 1, None)) };
+    let slow = Tried::new(&url("http://b/"), Verdict::passing(ErrorReason::Timeout, "slow"));
+    progress.add([gone("http://a/"), slow]);
+    progress.stage("a").no = Some(No::new(NoKind::Busy, "later"));
+    let kept = progress.deferred(None, &Jar::default());
+    let same = Progress::of(&job(1, 1, kept.clone()));
+    assert_eq!((same.tried.len(), same.waits, same.stages().len()), (2, 30, 1));
+    let next = Progress::of(&job(2, 2, kept));
+    assert_eq!((next.tried.len(), next.waits, next.stages().len()), (1, 0, 0));
+}
+
+#[test]
 fn redirects_are_followed_leniently() {
     for (location, expected) in [
         ("/x", "http://h/x"),

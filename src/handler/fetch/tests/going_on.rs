@@ -204,6 +204,20 @@ fn the_learned_order_does_not_change_within_a_job() {
 }
 
 #[test]
+fn what_a_service_repeats_of_us_is_not_told() {
+    let server = Server::start(|_| {
+        let complaint = "me@lib.test with key k3y-k3y is nobody we know";
+        Reply::of(422, "", json!({ "message": complaint }).to_string().as_bytes())
+    });
+    let mut rig = rig(&server, &["unpaywall"]);
+    rig.handler.net.settings.resolvers[0].api_key = Some(super::super::ApiKey::new("k3y-k3y"));
+    let outcome = rig.finish(&wanted());
+    let told = format!("{outcome:?}");
+    assert!(told.contains("nobody we know"), "{told}");
+    assert!(!told.contains("me@lib.test") && !told.contains("k3y"), "{told}");
+}
+
+#[test]
 fn an_expired_link_that_a_page_named_is_read_from_the_page_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
         ("/f?token=old", 0) => Reply::of(503, "", b""),
