@@ -23,6 +23,8 @@ const MAX_TRIED: usize = payload::MAX_CANDIDATES + 16;
 const MAX_LEAD_BYTES: usize = 10 * 1_024;
 /// The most pages that services named.
 const MAX_PAGES: usize = 4;
+/// The most pages known to have been read.
+const MAX_READ: usize = 32;
 /// The longest URL of a page or a failed file that is kept.
 const MAX_KEPT_URL_BYTES: usize = 1_000;
 /// The longest identifier that a service told and that is kept.
@@ -56,6 +58,9 @@ pub(super) struct Progress {
     /// Pages that services named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) pages: Vec<Url>,
+    /// Pages that were read, under the URLs that answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    read: Vec<UrlId>,
     /// URLs that gave no file, for an archive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed: Vec<Failed>,
@@ -287,6 +292,19 @@ impl Progress {
     pub(super) fn identifiers(&self) -> impl Iterator<Item = (Scheme, &str)> {
         let told = |scheme: Scheme| Some((scheme, &**self.identifiers.get(scheme.prefix())?));
         Scheme::ALL.into_iter().filter_map(told)
+    }
+
+    /// Whether a page was read there.
+    pub(super) fn has_read(&self, url: &Url) -> bool {
+        self.read.contains(&UrlId::of(url))
+    }
+
+    /// Notes that a page was read there.
+    pub(super) fn note_read(&mut self, url: &Url) {
+        let id = UrlId::of(url);
+        if self.read.len() < MAX_READ && !self.read.contains(&id) {
+            self.read.push(id);
+        }
     }
 
     /// Takes in a page that a service named.

@@ -163,7 +163,10 @@ impl Walk<'_, '_, '_> {
             return Some(lead.clone());
         }
         let known = active.resolver.known(&self.work).into_iter();
-        let mut untried = known.filter(|one| !self.progress.has_verdict(&one.url));
+        let known = known.filter(|one| !self.progress.has_verdict(&one.url));
+        let is_read =
+            |one: &Candidate| one.leads == Leads::Page && self.progress.has_read(&one.url);
+        let mut untried = known.filter(|one| !is_read(one));
         let candidate = untried.next()?;
         Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
     }
@@ -306,6 +309,7 @@ impl Walk<'_, '_, '_> {
                 Answer::Whole(download) => return Ok(found(lead, trail, download)),
                 Answer::Redirect(location) => {
                     trail.follow(&location, self.net.settings.max_redirects)?;
+                    self.check_unread(lead, &trail.next)?;
                 }
                 Answer::Again => {}
                 Answer::NotModified => {
@@ -314,11 +318,13 @@ impl Walk<'_, '_, '_> {
                 }
                 Answer::Page { html, verdict, kept } => {
                     let page = page::read(&html, &trail.next);
-                    if let Some(refresh) = page.refresh.filter(|_| !trail.refreshed) {
+                    let refresh = page.refresh.filter(|_| page.files.is_empty());
+                    if let Some(refresh) = refresh.filter(|_| !trail.refreshed) {
                         trail.refreshed = true;
                         trail.follow(refresh.as_str(), self.net.settings.max_redirects)?;
                         continue;
                     }
+                    self.progress.note_read(&trail.next);
                     let leads = self.learn_from_page(lead, page.files);
                     if let Some(download) = kept.filter(|_| leads == 0 && !is_page(lead)) {
                         return Ok(found(lead, trail, download));
@@ -332,6 +338,18 @@ impl Walk<'_, '_, '_> {
                 }
             }
         }
+    }
+
+    /// Whether this page was not read yet: many ways lead to the same one.
+    ///
+    /// # Errors
+    /// A verdict that says so.
+    fn check_unread(&self, lead: &Lead, next: &Url) -> Result<(), Verdict> {
+        if is_page(lead) && (self.progress.has_read(next) || self.progress.has_verdict(next)) {
+            let message = format!("leads to {}, which was read already", shown(next));
+            return Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).leading_on());
+        }
+        Ok(())
     }
 
     /// Takes in the files that a page in a file's place names; how many are new.
@@ -540,6 +558,23 @@ impl Walk<'_, '_, '_> {
             return Verdict { passing: false, not_before_ms: None, ..verdict };
         }
         verdict
+    }
+
+    /// 503 that does not say until when: its host is being left alone for a moment, and asked a few times more before that
+    /// counts as a failure.
+    fn overloaded(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        verdict: Verdict,
+    ) -> Result<Fault, Verdict> {
+        trail.polls += 1;
+        if trail.polls > MAX_POLLS {
+            return Ok(verdict.into());
+        }
+        trail.unvisit();
+        let key = self.key(lead, &trail.next)?;
+        Ok(self.wait(key, Some(trail)).into())
     }
 
     /// 202: the file is being prepared.
