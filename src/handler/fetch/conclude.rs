@@ -9,12 +9,17 @@
 //!   none, and every resolver said so                 skipped, no_open_copy
 //! ```
 
+use std::time::Duration;
+
 use super::progress::Stage;
 use super::resolve::{No, NoKind};
 use super::story;
 use super::verdict::Tried;
 use super::walk::Walk;
 use crate::job::{ErrorReason, Note, Outcome, Reason, SkipReason, WallMs};
+
+/// The longest that anything is waited for: a robots.txt that is not to be had.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Says it.
 pub(super) fn conclude(walk: &mut Walk<'_, '_, '_>) -> Outcome {
@@ -25,7 +30,10 @@ pub(super) fn conclude(walk: &mut Walk<'_, '_, '_>) -> Outcome {
     let note = Note::new(ending.message()).with_detail(detail).with_observed(observed);
     match ending {
         Ending::Retry { reason, wait_until, .. } => {
-            let after_ms = wait_until.map(|at| at.since_ms(now));
+            // What is not to be had for longer has no such verdict: it is the clock that has stepped.
+            let longest = walk.net.settings.give_up.max(LONGEST_WAIT);
+            let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+            let after_ms = wait_until.map(|at| at.since_ms(now).min(longest_ms));
             let checkpoint = walk.progress.retried();
             Outcome::Retry { reason, note, after_ms, checkpoint }
         }

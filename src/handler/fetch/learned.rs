@@ -29,8 +29,11 @@ struct Yield {
 /// Yields by resolver and prefix; the empty prefix is all of them.
 #[derive(Default)]
 pub(super) struct Learned {
-    known: Mutex<HashMap<(Box<str>, Box<str>), Yield>>,
+    known: Mutex<HashMap<Pair, Yield>>,
 }
+
+/// A resolver and a prefix.
+type Pair = (Box<str>, Box<str>);
 
 impl Learned {
     /// What the queue has counted.

@@ -203,7 +203,8 @@ impl Progress {
                 }
                 kept.leads.iter_mut().for_each(|lead| lead.is_old = true);
                 if let Some(trail) = &mut kept.trail {
-                    trail.is_old = true;
+                    // Where it begins, it can have expired no more than the candidate.
+                    trail.is_old = !trail.visited.is_empty();
                 }
                 kept
             }
@@ -235,6 +236,13 @@ impl Progress {
     pub(super) fn has_verdict(&self, candidate: &Url) -> bool {
         let id = UrlId::of(candidate);
         self.tried.iter().any(|tried| tried.id == id)
+    }
+
+    /// The verdict on another candidate than `own` that this URL is the same place as.
+    pub(super) fn verdict_on(&self, url: &Url, own: &Url) -> Option<&Verdict> {
+        let (id, own) = (UrlId::of(url), UrlId::of(own));
+        let same = self.tried.iter().find(|tried| tried.id == id && id != own);
+        same.map(|tried| &tried.verdict)
     }
 
     /// Adds verdicts that are not there yet.

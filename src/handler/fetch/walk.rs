@@ -41,6 +41,8 @@ const MAX_WAITS: u32 = 30;
 const MAX_POLLS: u32 = 3;
 /// How long to wait between two such questions, where the server does not say.
 const POLL_SECONDS: u64 = 5;
+/// The most candidates of one answer that are looked at.
+const MAX_NAMED: usize = 64;
 /// How often a body that broke off is gone on with in one attempt.
 const MAX_RESUMES: u32 = 2;
 
@@ -238,14 +240,15 @@ impl Walk<'_, '_, '_> {
             }
             Stepped::NothingToAsk => {}
         }
-        if stage.step.is_none() && name == ARCHIVE {
+        let may_do_better = stage.no.as_ref().is_some_and(|no| no.kind.is_passing());
+        if stage.step.is_none() && !may_do_better && name == ARCHIVE {
             self.progress.note_archive_asked();
         }
     }
 
     /// Takes in what a service named; how many are new.
     fn take_candidates(&mut self, name: &str, said: &Said) -> u32 {
-        let named = said.found.iter().map(|one| one.clone().in_brief());
+        let named = said.found.iter().take(MAX_NAMED).map(|one| one.clone().in_brief());
         let (pages, files): (Vec<_>, Vec<_>) = named.partition(|one| one.leads == Leads::Page);
         for page in &pages {
             self.progress.learn_page(page.url.clone());
@@ -309,6 +312,11 @@ impl Walk<'_, '_, '_> {
                 Answer::Whole(download) => return Ok(found(lead, trail, download)),
                 Answer::Redirect(location) => {
                     trail.follow(&location, self.net.settings.max_redirects)?;
+                    // A DOI leads to the very page that others have named, and was read.
+                    let known = self.progress.verdict_on(&trail.next, &lead.candidate.url);
+                    if let Some(verdict) = known {
+                        return Err(verdict.clone().into());
+                    }
                     self.check_unread(lead, &trail.next)?;
                 }
                 Answer::Again => {}
@@ -345,7 +353,7 @@ impl Walk<'_, '_, '_> {
     /// # Errors
     /// A verdict that says so.
     fn check_unread(&self, lead: &Lead, next: &Url) -> Result<(), Verdict> {
-        if is_page(lead) && (self.progress.has_read(next) || self.progress.has_verdict(next)) {
+        if is_page(lead) && self.progress.has_read(next) {
             let message = format!("leads to {}, which was read already", shown(next));
             return Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).leading_on());
         }
@@ -545,7 +553,11 @@ impl Walk<'_, '_, '_> {
             _ => {
                 let after_ms = exchange::retry_after_ms(response.headers(), self.context);
                 let page = download::drain(response.into_body());
-                Err(self.verdict_of(status, after_ms, &page).into())
+                let verdict = self.verdict_of(status, after_ms, &page);
+                if status == StatusCode::SERVICE_UNAVAILABLE && verdict.passing {
+                    return Err(self.overloaded(lead, trail, verdict)?);
+                }
+                Err(verdict.into())
             }
         }
     }

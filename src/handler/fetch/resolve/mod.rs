@@ -315,9 +315,9 @@ impl Candidate {
 
     /// The same, with no more of a service's words than is worth keeping: they go into a checkpoint.
     pub(super) fn in_brief(mut self) -> Candidate {
-        let brief = |text: &str| super::verdict::shorten(text, MAX_KEPT_WORDS_BYTES).into();
-        self.evidence = brief(&self.evidence);
-        self.licence = self.licence.as_deref().map(brief);
+        for words in [Some(&mut self.evidence), self.licence.as_mut()].into_iter().flatten() {
+            *words = super::verdict::shorten(words, MAX_KEPT_WORDS_BYTES).into();
+        }
         self
     }
 

@@ -105,7 +105,7 @@ fn urls_of_the_line_leave_room_for_what_services_know() {
 #[test]
 fn what_fails_for_good_only_in_a_later_attempt_is_looked_for_in_the_archive() {
     let server = Server::start(|request| match request.target.as_str() {
-        "/a.pdf" if request.before == 0 => Reply::of(503, "", b""),
+        "/a.pdf" if request.before == 0 => Reply::of(500, "", b""),
         "/a.pdf" => Reply::of(404, "", b""),
         _ if is_for(request, "unpaywall") => {
             let port = host_of(request).rsplit(':').next().unwrap().to_owned();
@@ -123,6 +123,38 @@ fn what_fails_for_good_only_in_a_later_attempt_is_looked_for_in_the_archive() {
     again(&mut job, first);
     let _ = rig.finish_job(&mut job);
     assert!(count(&server, "/wayback/") > 0, "{:?}", server.targets());
+}
+
+#[test]
+fn an_archive_that_had_no_time_is_asked_again() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/gone" => Reply::of(404, "", b""),
+        index if index.contains("/cdx") => Reply::ok(b"[]"),
+        _ if request.before == 0 => Reply::of(500, "", b""),
+        _ => Reply::ok(b"{}"),
+    });
+    let rig = rig(&server, &["line", "wayback"]);
+    let mut job = job(&json!({ "urls": [server.url_as("gone.test", "/gone")] }));
+    let first = rig.finish_job(&mut job);
+    assert_eq!(in_short(&first), "retry http_status", "{first:?}");
+    again(&mut job, first);
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "fail http_status");
+    assert_eq!(count(&server, "/wayback/wayback/"), 2, "{:?}", server.targets());
+    assert_eq!(count(&server, "/gone"), 1, "{:?}", server.targets());
+}
+
+#[test]
+fn a_service_that_names_thousands_is_heard_out_in_brief() {
+    let server = Server::start(|request| match request.target.as_str() {
+        _ if is_for(request, "unpaywall") => {
+            let paths: Vec<String> = (0..50_000).map(|n| format!("/{n}")).collect();
+            unpaywall(request, &paths)
+        }
+        _ => Reply::of(404, "", b""),
+    });
+    let outcome = rig(&server, &["unpaywall"]).finish(&wanted());
+    assert_eq!(in_short(&outcome), "fail http_status", "{outcome:?}");
+    assert_eq!(detail(&outcome)["asked"][0]["found"], 64);
 }
 
 #[test]
@@ -218,9 +250,38 @@ fn what_a_service_repeats_of_us_is_not_told() {
 }
 
 #[test]
+fn a_candidate_that_had_to_wait_is_asked_once() {
+    let server = Server::start(|_| Reply::of(404, "", b""));
+    let rig = rig(&server, &["line"]);
+    let mut job = job(&json!({ "url": server.url("/gone") }));
+    let busy = rig.gate.try_admit(&job.lane.key, rig.clock.mono()).unwrap();
+    let Outcome::Defer { checkpoint, .. } = rig.run(&job) else { panic!() };
+    drop(busy);
+    job.checkpoint = checkpoint;
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "fail http_status");
+    assert_eq!(server.targets(), ["/gone"]);
+}
+
+#[test]
+fn a_redirect_to_what_was_tried_is_not_followed() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/article" => Reply::ok(b"<html><body>An abstract"),
+        _ if is_for(request, "crossref") => {
+            let url = format!("http://{}/article", host_of(request));
+            let work = json!({ "DOI": "10.1234/abc", "resource": { "primary": { "URL": url } } });
+            Reply::ok(json!({ "status": "ok", "message": work }).to_string().as_bytes())
+        }
+        _ => Reply::to("/article"),
+    });
+    let outcome = rig(&server, &["crossref", "landing_page"]).finish(&wanted());
+    assert_eq!(in_short(&outcome), "skipped no_open_copy", "{outcome:?}");
+    assert_eq!(count(&server, "/article"), 1, "{:?}", server.targets());
+}
+
+#[test]
 fn an_expired_link_that_a_page_named_is_read_from_the_page_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/f?token=old", 0) => Reply::of(503, "", b""),
+        ("/f?token=old", 0) => Reply::of(500, "", b""),
         ("/f?token=old", _) => Reply::of(403, "", b"expired"),
         ("/f?token=new", _) => Reply::ok(PDF),
         (_, 0) => page_to("/f?token=old"),
@@ -253,7 +314,7 @@ fn a_page_that_is_named_after_pages_were_read_is_read_all_the_same() {
 #[test]
 fn urls_of_the_line_never_count_as_requests_to_a_service_that_was_asked_meanwhile() {
     let server = Server::start(|request| match request.target.as_str() {
-        "/a.pdf" => Reply::of(503, "", b""),
+        "/a.pdf" => Reply::of(500, "", b""),
         _ => absent(),
     });
     let rig = rig(&server, &["line", "unpaywall"]);
@@ -274,7 +335,7 @@ fn an_attempt_that_is_stopped_hands_over_what_it_learned() {
     let raise = Arc::clone(&cancel);
     let server = Server::start(move |request| match request.target.as_str() {
         "/gone" => Reply::of(404, "", b""),
-        "/slow" => Reply::of(503, "", b""),
+        "/slow" => Reply::of(500, "", b""),
         "/last" => {
             if let Some(cancel) = &*raise.lock() {
                 cancel.cancel(CancelReason::Stop);

@@ -112,7 +112,7 @@ fn a_service_that_says_something_else_is_asked_again_and_the_others_are_not() {
 #[test]
 fn something_found_but_not_to_be_had_now_is_tried_again() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/busy.pdf", 0) => Reply::of(503, "", b"later"),
+        ("/busy.pdf", 0) => Reply::of(500, "", b"later"),
         ("/busy.pdf", _) => Reply::ok(PDF),
         ("/gone.pdf", _) => Reply::of(404, "", b""),
         _ => unpaywall(
@@ -344,7 +344,7 @@ fn what_was_told_of_the_work_is_kept_for_the_next_attempt() {
 #[test]
 fn a_signed_link_that_expired_is_resolved_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/f?sig=old", 0) => Reply::of(503, "", b""),
+        ("/f?sig=old", 0) => Reply::of(500, "", b""),
         ("/f?sig=old", _) => Reply::of(403, "", b"expired"),
         ("/f?sig=new", _) => Reply::ok(PDF),
         (_, before) => {
