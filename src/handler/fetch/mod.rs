@@ -323,7 +323,7 @@ impl FetchHandler {
                 window: self.net.settings.throughput_window,
             },
             // Any lease before this one may have left some: one whose process was killed is not counted as an attempt.
-            may_have_partial: Cell::new(job.token.epoch > FIRST_EPOCH),
+            may_have_partial: Cell::new(job.token.epoch > FIRST_EPOCH || job.attempts_total > 1),
         };
         let mut walk = Walk { net: &self.net, context, receiver, work, progress, jar };
         let (found, observed) = match held {

@@ -339,6 +339,7 @@ impl Progress {
         stage.converse_anew();
         self.leads.retain(|lead| &*lead.by != by);
         // Pages that led on are read once more: it may be they that named it.
+        self.read.clear();
         self.tried.retain(|tried| !(tried.verdict.leads_on && tried.is_by(by)));
         true
     }
