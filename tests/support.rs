@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// A folder of its own, and the binary run in it, with nothing of the machine's configuration in reach.
 pub(crate) struct Place {
@@ -211,4 +212,22 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(began.elapsed().as_secs() < 120, "waited two minutes for: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Every file below a directory.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { directories.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}
+
+/// The SHA-256 of these bytes, as hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

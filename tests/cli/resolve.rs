@@ -188,6 +188,10 @@ fn a_signal_ends_a_question_that_nobody_answers() {
         }
     });
     let place = place_of(&origin, &["unpaywall"], "");
+    // No timeout is to end it before the signal does.
+    let patient =
+        place.read("orch.toml").replace("[fetch]\n", "[fetch]\nread_timeout_seconds = 86400\n");
+    place.write("orch.toml", patient);
     let asking = place.start("resolve 10.1234/open");
     until("the question", || {
         origin.asked("/unpaywall/10.1234/open?email=harvest%40orch-demo.dev") > 0

@@ -1,17 +1,12 @@
 //! Fetching through the binary, from an origin on this machine.
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::in_short;
 use super::origin::{Answer, Origin, PDF};
-use crate::support::Place;
+use crate::support::{Place, files_below, sha256};
 
 const RUN: &str = "queue run --drain --allow-private";
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[test]
 fn a_pdf_is_stored_and_all_that_is_known_of_it_is_shown() {
@@ -83,7 +78,7 @@ fn check(id: &str, answer: fn(usize) -> Answer, run: &str, expected: (&str, &str
 
 /// Every file below the output directory.
 fn files(place: &Place) -> Vec<std::path::PathBuf> {
-    super::full_disk::files_below(&place.path("artifacts"))
+    files_below(&place.path("artifacts"))
 }
 
 #[test]

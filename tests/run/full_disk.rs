@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::origin::{Answer, Origin, PDF};
 use super::{assert_untouched, exec, noop, with};
-use crate::support::Place;
+use crate::support::{Place, files_below};
 
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk {
@@ -56,19 +56,6 @@ fn mount(options: &str, at: &Path) -> bool {
     let mut command = Command::new("mount");
     command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// Every file below a directory.
-pub(super) fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { directories.push(path) } else { files.push(path) }
-        }
-    }
-    files
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod fetch;
 mod full_disk;
 pub(crate) mod origin;
 mod output;
+mod replay;
 mod stop;
 mod work;
 

@@ -278,6 +278,27 @@ mod tests {
     }
 
     #[test]
+    fn each_resolver_gets_its_own_address_key_and_switch_in_the_order_of_the_list() {
+        let set: [(&[&str], toml::Value); 5] = [
+            (&["fetch", "resolvers"], vec!["core", "doaj", "line"].into()),
+            (&["resolvers", "core", "api_key"], "hush".into()),
+            (&["resolvers", "core", "base_url"], "http://h/core".into()),
+            (&["resolvers", "doaj", "enabled"], false.into()),
+            (&["resolvers", "hal", "api_key"], "not listed".into()),
+        ];
+        let flags = set.into_iter().map(|(path, value)| Flag::new("--x", path, value)).collect();
+        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let fetch = fetch_settings(&config.settings, &[]);
+        let core = ResolverSettings {
+            base_url: url::Url::parse("http://h/core").ok(),
+            api_key: Some(ApiKey::new("hush")),
+            ..ResolverSettings::named("core")
+        };
+        let doaj = ResolverSettings { enabled: Some(false), ..ResolverSettings::named("doaj") };
+        assert_eq!(fetch.resolvers, [core, doaj, ResolverSettings::named("line")]);
+    }
+
+    #[test]
     fn what_is_no_limit_is_refused() {
         for line in ["arxiv", "arxiv=", "arxiv=0", "arxiv=-1", "a b=1", "arxiv=1,Arxiv=2", ""] {
             assert!(per_resolver(line).is_err(), "{line:?}");

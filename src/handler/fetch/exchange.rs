@@ -110,8 +110,13 @@ pub(super) fn ask(
     let host = key.host.clone().map(LimitKey::Host);
     let told_to_wait = status == 429 || (status == 503 && after_ms.is_some());
     if !told_to_wait {
-        if let Some(host) = host.filter(|_| !status.is_server_error()) {
-            context.answered(&host);
+        match host {
+            // It does not say until when: a moment, and longer each time.
+            Some(host) if status == 503 => {
+                context.hold(&host, asked_at, None);
+            }
+            Some(host) if !status.is_server_error() => context.answered(&host),
+            _ => {}
         }
         return Ok(Open { response, hold });
     }

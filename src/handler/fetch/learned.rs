@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::resolve::{ARCHIVE, Active, LINE};
+use super::resolve::{ARCHIVE, Active, LANDING_PAGE, LINE};
 use crate::job::Observation;
 
 /// The most pairs of resolver and prefix kept.
@@ -66,7 +66,7 @@ impl Learned {
     }
 
     /// The resolvers for a work with that DOI, the most promising first: by how likely a file is, for what it costs. The
-    /// line's own URLs stay first and an archive last; among equals the given order stays.
+    /// line's own URLs stay first, pages and an archive last; among equals the given order stays.
     pub(super) fn order<'p>(&self, active: &'p [Active], doi: Option<&str>) -> Vec<&'p Active> {
         let prefix = Observation::of("", doi).prefix;
         let known = self.known.lock();
@@ -74,7 +74,9 @@ impl Learned {
             .iter()
             .map(|one| match one.name {
                 LINE => (0, 0.0, one),
-                ARCHIVE => (2, 0.0, one),
+                // Pages are read when all have been asked who may name one.
+                LANDING_PAGE => (2, 0.0, one),
+                ARCHIVE => (3, 0.0, one),
                 name => {
                     let get = |prefix: &str| {
                         let key = (Box::from(name), Box::from(prefix));

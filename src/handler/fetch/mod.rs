@@ -80,13 +80,18 @@ use verdict::disk_trouble;
 use walk::{Found, Walk};
 
 use super::{Context, Handler, Ran};
-use crate::job::{DoneReason, ErrorReason, JobSpec, Key, Leased, Note, Observation, Outcome};
+use crate::job::{
+    DoneReason, Epoch, ErrorReason, JobSpec, Key, Leased, Note, Observation, Outcome,
+};
 
 pub use classify::Kind;
 pub use client::ClientError;
 pub use consult::{Consultation, Finder, Named};
 pub use proxy::ProxySettings;
 pub use resolve::{ApiKey, Off, OffReason, PlanError, ResolverSettings, names as resolver_names};
+
+/// The epoch of a job's first lease: every lease raises it.
+const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// In which order resolvers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -317,7 +322,8 @@ impl FetchHandler {
                 bytes_per_second: self.net.settings.min_bytes_per_second,
                 window: self.net.settings.throughput_window,
             },
-            may_have_partial: Cell::new(job.attempts_total > 1 || job.checkpoint.is_some()),
+            // Any lease before this one may have left some: one whose process was killed is not counted as an attempt.
+            may_have_partial: Cell::new(job.token.epoch > FIRST_EPOCH || job.attempts_total > 1),
         };
         let mut walk = Walk { net: &self.net, context, receiver, work, progress, jar };
         let (found, observed) = match held {

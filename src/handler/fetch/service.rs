@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{HeaderName, Response, StatusCode, header};
-use url::Url;
 
 use super::Net;
 use super::classify;
@@ -74,12 +73,8 @@ pub(super) fn step(
         Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),
     };
     let content_type = answer.content_type.to_ascii_lowercase();
-    let reply = Reply {
-        status: answer.status.as_u16(),
-        content_type: &content_type,
-        body: &answer.body,
-        url: &answer.url,
-    };
+    let reply =
+        Reply { status: answer.status.as_u16(), content_type: &content_type, body: &answer.body };
     Ok(match resolver.read(work, step, &reply) {
         Ok(said) => Stepped::Said(said),
         Err(no) => Stepped::No(without_secrets(net, no), ErrorReason::HttpStatus),
@@ -118,7 +113,6 @@ struct Answer {
     status: StatusCode,
     content_type: String,
     body: Vec<u8>,
-    url: Url,
 }
 
 fn call(net: &Net, context: &mut Context<'_>, name: &str, ask: Ask) -> Result<Answer, Unanswered> {
@@ -152,7 +146,7 @@ fn call(net: &Net, context: &mut Context<'_>, name: &str, ask: Ask) -> Result<An
         let content_type = content_type.unwrap_or_default();
         let body = read_up_to(MAX_REPLY_BYTES, Beyond::Refuse, response, context);
         hold.end(context);
-        return Ok(Answer { status, content_type, body: body?, url: ask.url });
+        return Ok(Answer { status, content_type, body: body? });
     }
     let message = format!("more than {MAX_HOPS} redirects");
     Err(Verdict::lasting(ErrorReason::Redirect, message).into())
@@ -222,11 +216,9 @@ mod tests {
 
     #[test]
     fn a_key_goes_to_no_other_place_and_a_post_is_repeated_only_where_it_is_to_be() {
-        let ask = Ask::json(Url::parse("https://h.test/a/b?x").unwrap()).with_json("{}").with_key(
-            "authorization",
-            "Bearer ",
-            Some(&ApiKey::new("secret")),
-        );
+        let ask = Ask::json(url::Url::parse("https://h.test/a/b?x").unwrap())
+            .with_json("{}")
+            .with_key("authorization", "Bearer ", Some(&ApiKey::new("secret")));
         for (status, location, url, keeps_key, keeps_post) in [
             (301, "/c", "https://h.test/c", true, false),
             (307, "c?y", "https://h.test/a/c?y", true, true),

@@ -25,7 +25,9 @@ use super::jar::Jar;
 use super::page;
 use super::permission;
 use super::progress::{Counted, Lead, Progress, Trail};
-use super::resolve::{ARCHIVE, Active, Candidate, Leads, NoKind, Said, Work, key_of_file};
+use super::resolve::{
+    ARCHIVE, Active, Candidate, LANDING_PAGE, Leads, NoKind, Said, Work, key_of_file,
+};
 use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
 use super::story::Asked;
@@ -97,20 +99,36 @@ impl Walk<'_, '_, '_> {
     pub(super) fn run(&mut self) -> Result<Found, Ran> {
         let net = self.net;
         let order = net.order_for(&self.work, self.progress.stages());
-        // Once more, for pages and failures that were learned of after who deals with them had had their turn. Nobody is asked
-        // what was asked before.
-        for active in order.iter().chain(&order) {
-            if let Some(found) = self.work_through(active)? {
-                return Ok(found);
+        let is_last = |one: &Active| matches!(one.name, LANDING_PAGE | ARCHIVE);
+        let last = order.iter().rposition(|one| !is_last(one)).map_or(0, |at| at + 1);
+        let (first, last) = order.split_at(last);
+        // All of them once more, for pages and failures that were learned of after who deals with them had had their turn. Nobody
+        // is asked what was asked before.
+        for turn in [first, last, &order[..]] {
+            let mut rest = turn.iter().copied();
+            while let Some(active) = rest.next().or_else(|| self.passed_over(turn)) {
+                if let Some(found) = self.work_through(active)? {
+                    return Ok(found);
+                }
             }
         }
         Err(self.conclude().into())
     }
 
+    /// One of these that there was nothing to ask about, and now is: more has been learned of the work.
+    fn passed_over<'a>(&mut self, turn: &[&'a Active]) -> Option<&'a Active> {
+        self.see_what_was_learned();
+        let mut stages = self.progress.stages().iter().filter(|_| self.progress.has_room());
+        stages.find_map(|stage| {
+            let active = turn.iter().copied().find(|one| *stage.name == *one.name)?;
+            active.resolver.ask(&self.work, stage.step.as_ref()?).map(|_| active)
+        })
+    }
+
     /// Everything one resolver has to offer.
     fn work_through(&mut self, active: &Active) -> Result<Option<Found>, Ran> {
         loop {
-            self.see_pages_and_failures();
+            self.see_what_was_learned();
             while let Some(lead) = self.next_candidate(active) {
                 self.count_known(active.name);
                 match self.try_candidate(&lead) {
@@ -125,8 +143,11 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// The work as resolvers see it now: also the pages and failures that were learned of.
-    fn see_pages_and_failures(&mut self) {
+    /// The work as resolvers see it now: also the identifiers, pages and failures that were learned of.
+    fn see_what_was_learned(&mut self) {
+        for (scheme, text) in self.progress.identifiers() {
+            self.work.identify(scheme, text);
+        }
         for page in &self.progress.pages {
             if !self.work.pages.contains(page) {
                 self.work.pages.push(page.clone());
@@ -144,18 +165,23 @@ impl Walk<'_, '_, '_> {
             return Some(lead.clone());
         }
         let known = active.resolver.known(&self.work).into_iter();
-        let mut untried = known.filter(|one| !self.progress.has_verdict(&one.url));
+        let known = known.filter(|one| !self.progress.has_verdict(&one.url));
+        let is_read =
+            |one: &Candidate| one.leads == Leads::Page && self.progress.has_read(&one.url);
+        let mut untried = known.filter(|one| !is_read(one));
         let candidate = untried.next()?;
         Some(Lead { by: active.name.into(), candidate, of_page: false, is_old: false })
     }
 
-    /// Makes one step of the conversation with a resolver; whether there was one to make.
+    /// Makes one step of the conversation with a resolver; whether there was one to make. One that there is nothing to ask
+    /// about stays where it is: more may be learned of the work.
     fn converse(&mut self, active: &Active) -> Result<bool, Ran> {
         let Some(step) = self.progress.stage(active.name).step.clone() else { return Ok(false) };
         let began = self.context.mono();
         let resolver = (active.name, &*active.resolver);
         let stepped = service::step(self.net, self.context, resolver, &self.work, &step);
         let stepped = match stepped {
+            Ok(Stepped::NothingToAsk) => return Ok(false),
             Ok(stepped) => stepped,
             Err(Interrupted::Wait(key)) => return Err(self.wait(key, None).into()),
             Err(Interrupted::ToldToWait(key)) => {
@@ -178,14 +204,14 @@ impl Walk<'_, '_, '_> {
     fn take_in(&mut self, name: &str, stepped: Stepped, began: Mono) {
         let elapsed_ms = u64::try_from(self.context.mono().since(began).as_millis());
         let elapsed_ms = elapsed_ms.unwrap_or(u64::MAX);
-        if matches!(stepped, Stepped::NothingToAsk) {
-            self.progress.stage(name).step = None;
-            return;
-        }
-        let found = match &stepped {
-            Stepped::Said(said) => self.take_candidates(name, said),
-            _ => 0,
+        let (found, learned) = match &stepped {
+            Stepped::Said(said) => (self.take_candidates(name, said), &said.learned),
+            Stepped::No(no, _) => (0, &no.learned),
+            Stepped::NothingToAsk => return,
         };
+        for (scheme, text) in learned {
+            self.progress.learn_identifier(*scheme, text);
+        }
         let counted = self.counted(name);
         counted.asked = 1;
         counted.elapsed_ms += elapsed_ms;
@@ -291,6 +317,7 @@ impl Walk<'_, '_, '_> {
                     if let Some(verdict) = known {
                         return Err(verdict.clone().into());
                     }
+                    self.check_unread(lead, &trail.next)?;
                 }
                 Answer::Again => {}
                 Answer::NotModified => {
@@ -299,11 +326,13 @@ impl Walk<'_, '_, '_> {
                 }
                 Answer::Page { html, verdict, kept } => {
                     let page = page::read(&html, &trail.next);
-                    if let Some(refresh) = page.refresh.filter(|_| !trail.refreshed) {
+                    let refresh = page.refresh.filter(|_| page.files.is_empty());
+                    if let Some(refresh) = refresh.filter(|_| !trail.refreshed) {
                         trail.refreshed = true;
                         trail.follow(refresh.as_str(), self.net.settings.max_redirects)?;
                         continue;
                     }
+                    self.progress.note_read(&trail.next);
                     let leads = self.learn_from_page(lead, page.files);
                     if let Some(download) = kept.filter(|_| leads == 0 && !is_page(lead)) {
                         return Ok(found(lead, trail, download));
@@ -317,6 +346,18 @@ impl Walk<'_, '_, '_> {
                 }
             }
         }
+    }
+
+    /// Whether this page was not read yet: many ways lead to the same one.
+    ///
+    /// # Errors
+    /// A verdict that says so.
+    fn check_unread(&self, lead: &Lead, next: &Url) -> Result<(), Verdict> {
+        if is_page(lead) && self.progress.has_read(next) {
+            let message = format!("leads to {}, which was read already", shown(next));
+            return Err(Verdict::lasting(ErrorReason::UnexpectedContent, message).leading_on());
+        }
+        Ok(())
     }
 
     /// Takes in the files that a page in a file's place names; how many are new.
@@ -523,7 +564,11 @@ impl Walk<'_, '_, '_> {
             _ => {
                 let after_ms = exchange::retry_after_ms(response.headers(), self.context);
                 let page = download::drain(response.into_body());
-                Err(self.verdict_of(status, after_ms, &page).into())
+                let verdict = self.verdict_of(status, after_ms, &page);
+                if status == StatusCode::SERVICE_UNAVAILABLE && verdict.passing {
+                    return Err(self.overloaded(lead, trail, verdict)?);
+                }
+                Err(verdict.into())
             }
         }
     }
@@ -536,6 +581,23 @@ impl Walk<'_, '_, '_> {
             return Verdict { passing: false, not_before_ms: None, ..verdict };
         }
         verdict
+    }
+
+    /// 503 that does not say until when: its host is being left alone for a moment, and asked a few times more before that
+    /// counts as a failure.
+    fn overloaded(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        verdict: Verdict,
+    ) -> Result<Fault, Verdict> {
+        trail.polls += 1;
+        if trail.polls > MAX_POLLS {
+            return Ok(verdict.into());
+        }
+        trail.unvisit();
+        let key = self.key(lead, &trail.next)?;
+        Ok(self.wait(key, Some(trail)).into())
     }
 
     /// 202: the file is being prepared.

@@ -59,7 +59,7 @@ impl Resolver for Arxiv {
         if found.is_empty() {
             Err(No::broken("no entry of that id with a link to its PDF"))
         } else {
-            Ok(Said { found, next: None })
+            Ok(Said { found, ..Said::default() })
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::loose::{Reading, is_about, number, phrase};
+use super::loose::{Reading, is_about, number, phrase, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.
@@ -35,7 +35,7 @@ impl Resolver for Core {
         if results.is_empty() && number(&answer["totalHits"]) != Some(0) {
             reading.note_odd("totalHits");
         }
-        for (at, result) in results.into_iter().filter(|(_, it)| is_about(&it["doi"], work)) {
+        for (at, result) in results.into_iter().filter(|(_, it)| is_about(text(&it["doi"]), work)) {
             read_result(&mut reading, &at, result);
         }
         reading.said("no full text is known")

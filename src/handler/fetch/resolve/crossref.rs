@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::loose::Reading;
+use super::loose::{Reading, is_pdf};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.
@@ -90,7 +90,7 @@ fn rank(reading: &mut Reading, link: &Value) -> Option<(u8, u8)> {
     let kind = link["content-type"].as_str().unwrap_or("unspecified").trim().to_ascii_lowercase();
     let kind = match kind.as_str() {
         kind if kind.starts_with("application/pdf") => 0,
-        "unspecified" | "" if names_pdf(reading.text(&link["URL"], "link")?) => 1,
+        "unspecified" | "" if is_pdf(reading.text(&link["URL"], "link")?) => 1,
         _ => return None,
     };
     let version = match link["content-version"].as_str() {
@@ -99,12 +99,6 @@ fn rank(reading: &mut Reading, link: &Value) -> Option<(u8, u8)> {
         _ => 1,
     };
     Some((kind, version))
-}
-
-/// Whether the path of a URL ends like the name of a PDF.
-fn names_pdf(url: &str) -> bool {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    path.to_ascii_lowercase().ends_with(".pdf")
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 
 use serde_json::Value;
 
-use super::loose::{Reading, is_about, number, phrase};
+use super::loose::{Reading, is_about, number, phrase, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
+use crate::job::Scheme;
 
 /// Its name.
 pub(super) const NAME: &str = "europe_pmc";
@@ -38,8 +39,12 @@ impl Resolver for EuropePmc {
         if results.is_empty() && hits > 0 {
             reading.note_odd("resultList");
         }
-        let ours = results.into_iter().filter(|(_, it)| is_about(&it["doi"], work));
-        let texts: Vec<Text<'_>> = ours.flat_map(|(_, it)| texts(&mut reading, it)).collect();
+        let ours = results.into_iter().filter(|(_, it)| is_about(text(&it["doi"]), work));
+        let mut texts: Vec<Text<'_>> = Vec::new();
+        for (_, result) in ours {
+            learn(&mut reading, result, work);
+            texts.extend(texts_of(&mut reading, result));
+        }
         for turn in [Turn::File, Turn::Page, Turn::Render] {
             texts.iter().filter(|it| it.turn == turn).for_each(|it| reading.found(it.candidate()));
         }
@@ -56,6 +61,15 @@ fn query(work: &Work) -> Option<String> {
     };
     let pmid = || work.pmid.as_ref().map(|pmid| format!("EXT_ID:{} AND SRC:MED", phrase(pmid)));
     doi.or_else(pmcid).or_else(pmid)
+}
+
+/// Takes in the identifiers of a result that is surely the work: the search may have taken one without a DOI for it.
+fn learn(reading: &mut Reading, result: &Value, work: &Work) {
+    if work.doi.is_none() || text(&result["doi"]).is_some() {
+        reading.learn(Scheme::Doi, &result["doi"]);
+        reading.learn(Scheme::Pmid, &result["pmid"]);
+        reading.learn(Scheme::Pmcid, &result["pmcid"]);
+    }
 }
 
 /// In which turn a text is tried.
@@ -77,7 +91,7 @@ struct Text<'v> {
     is_manuscript: bool,
 }
 
-fn texts<'v>(reading: &mut Reading, result: &'v Value) -> Vec<Text<'v>> {
+fn texts_of<'v>(reading: &mut Reading, result: &'v Value) -> Vec<Text<'v>> {
     let list = &result["fullTextUrlList"];
     // The XML form's one list of a list has been seen as either in JSON.
     let list = list.get("fullTextUrl").unwrap_or(list);
@@ -115,8 +129,8 @@ impl Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        absent, asked, broken, everything, found, never_panics, read_step, reads_recordings, terms,
-        work,
+        absent, asked, broken, everything, found, learned, never_panics, read_step,
+        reads_recordings, terms, work,
     };
     use super::super::{HostType, Leads, NoKind, Version};
     use super::*;
@@ -145,7 +159,7 @@ mod tests {
             "https://www.ebi.ac.uk/europepmc/webservices/rest/search\
              ?query=DOI%3A%2210.1%2Fa%28b%29%5C%22%22&resultType=core&format=json"
         );
-        assert_eq!(query(&everything()), r#"DOI:"10.1234/x""#);
+        assert_eq!(query(&everything()), r#"DOI:"10.1/x""#);
         let pmcid =
             Work { pmcid: Some("PMC12.3".into()), pmid: Some("1".into()), ..Work::default() };
         assert_eq!(query(&pmcid), r#"PMCID:"PMC12""#);
@@ -174,6 +188,19 @@ mod tests {
         let by_id = Work { pmid: Some("1".into()), ..Work::default() };
         let said = read_step(&europe_pmc(), &by_id, &Step::default(), 200, BODY.as_bytes());
         assert_eq!(said.map(|said| said.found.len()), Ok(4));
+    }
+
+    #[test]
+    fn the_ids_of_a_result_that_is_surely_the_work_are_learned() {
+        let body = r#"{"hitCount":1,"resultList":{"result":[
+            {"doi":"10.1234/X","pmid":"7","pmcid":"PMC8"}]}}"#;
+        let by_doi = work("10.1234/x");
+        let by_pmid = Work { pmid: Some("7".into()), ..Work::default() };
+        let all = Work { pmcid: Some("PMC8".into()), doi: by_doi.doi.clone(), ..by_pmid.clone() };
+        assert_eq!(learned(&europe_pmc(), &by_doi, body), all);
+        let without = body.replace(r#""doi":"10.1234/X","#, "");
+        assert_eq!(learned(&europe_pmc(), &by_doi, &without), Work::default());
+        assert_eq!(learned(&europe_pmc(), &by_pmid, &without), Work { doi: None, ..all });
     }
 
     #[test]

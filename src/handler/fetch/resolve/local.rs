@@ -2,8 +2,6 @@
 
 use super::{Ask, Candidate, Leads, No, Reply, Resolver, Said, Step, Terms, Work};
 
-/// The name of the pages about the work.
-pub(super) const LANDING_PAGE: &str = "landing_page";
 /// Where a DOI leads to its landing page.
 pub(super) const DOI_ORG: &str = "https://doi.org";
 /// The most pages of one work that are read.

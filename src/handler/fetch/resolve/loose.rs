@@ -1,21 +1,22 @@
 //! Reading answers as services really write them: a field may be null, missing, of another type than documented, one object where
 //! a list was, a number as a text.
 //!
-//! One odd element must not spoil the others. Must never take what was not understood for absence: it is remembered, and when
-//! nothing was found the answer is [`NoKind::Broken`](super::NoKind::Broken).
+//! Each part of an answer is judged by itself, so that one odd element does not spoil the others. Must never take what was not
+//! understood for absence: it is remembered, and when nothing was found the answer is [`NoKind::Broken`](super::NoKind::Broken).
 
 use std::borrow::Cow;
 
 use roxmltree::Node;
 use serde_json::Value;
 
-use super::{Candidate, No, Said, Work};
+use super::{Candidate, Leads, No, Said, Step, Work};
 use crate::job::Scheme;
 
 /// What has been made of an answer so far.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     found: Vec<Candidate>,
+    learned: Vec<(Scheme, Box<str>)>,
     /// Where the first thing stood that was not understood.
     odd: Option<Box<str>>,
 }
@@ -29,8 +30,7 @@ impl Reading {
     /// The texts of a list, each with its place; a single text is a list of one. None of them is blank.
     pub(super) fn texts<'v>(&mut self, list: &'v Value, at: &str) -> Vec<(String, &'v str)> {
         let texts = self.elements(list, at, Value::is_string).into_iter();
-        let texts = texts.filter_map(|(at, value)| Some((at, value.as_str()?.trim())));
-        texts.filter(|(_, text)| !text.is_empty()).collect()
+        texts.filter_map(|(at, value)| Some((at, text(value)?))).collect()
     }
 
     fn elements<'v>(
@@ -63,8 +63,7 @@ impl Reading {
 
     /// A text that is not blank.
     pub(super) fn text<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v str> {
-        let text = self.fitting(value, at, Value::is_string)?.as_str()?.trim();
-        Some(text).filter(|text| !text.is_empty())
+        text(self.fitting(value, at, Value::is_string)?)
     }
 
     /// That what stands there is not understood.
@@ -79,31 +78,64 @@ impl Reading {
         self.found.extend(new);
     }
 
+    /// Puts files before pages; among equals their order stays.
+    pub(super) fn files_first(&mut self) {
+        self.found.sort_by_key(|candidate| candidate.leads == Leads::Page);
+    }
+
+    /// The work's identifier of that scheme, where one stands there. Of several the first counts.
+    pub(super) fn learn(&mut self, scheme: Scheme, value: &Value) {
+        let text = name(value).filter(|text| scheme.parse(text).is_ok());
+        self.learned.extend(text.map(|text| (scheme, Box::from(text))));
+    }
+
+    /// What the answer says when it is only the beginning.
+    pub(super) fn go_on(self, next: Step) -> Said {
+        Said { found: self.found, learned: self.learned, next: Some(next) }
+    }
+
     /// What the answer says: absent, in these words, only when all of it was understood.
     ///
     /// # Errors
     /// [`No`].
     pub(super) fn said(self, absent: &str) -> Result<Said, No> {
-        match self.odd {
-            Some(at) if self.found.is_empty() => {
-                Err(No::broken(format_args!("{at}: not understood")))
-            }
-            _ => Said::found_or_absent(self.found, absent),
+        let Reading { found, learned, odd } = self;
+        if !found.is_empty() {
+            return Ok(Said { found, learned, next: None });
         }
+        let no = match odd {
+            Some(at) => No::broken(format_args!("{at}: not understood")),
+            None => No::absent(absent),
+        };
+        Err(No { learned, ..no })
     }
+}
+
+/// The elements of a list; of anything else that element alone; of `null` none. For what an answer may as well leave out:
+/// nothing is noted.
+pub(super) fn each(value: &Value) -> std::slice::Iter<'_, Value> {
+    match value {
+        Value::Null => [].iter(),
+        Value::Array(elements) => elements.iter(),
+        one => std::slice::from_ref(one).iter(),
+    }
+}
+
+/// A text that is not blank, without the blanks around it. Likewise.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    value.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// A number, also one that is written as a text.
 pub(super) fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    value.as_u64().or_else(|| text(value)?.parse().ok())
 }
 
 /// A text, also one that is written as a number. Blank is none.
 pub(super) fn name(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(text) => Some(Cow::Borrowed(text.trim())).filter(|text| !text.is_empty()),
         Value::Number(number) => Some(Cow::Owned(number.to_string())),
-        _ => None,
+        value => text(value).map(Cow::Borrowed),
     }
 }
 
@@ -117,13 +149,19 @@ pub(super) fn is_doi(text: &str, doi: &str) -> bool {
     bare == doi.to_lowercase() || Scheme::Doi.parse(text).is_ok_and(|found| found.normal == doi)
 }
 
-/// Whether a record whose DOI stands in `doi` is that work. One without a DOI is, or the work is without: it was asked for.
-pub(super) fn is_about(doi: &Value, work: &Work) -> bool {
-    let theirs = doi.as_str().filter(|doi| !doi.trim().is_empty());
-    match (theirs, &work.doi) {
-        (Some(theirs), Some(ours)) => is_doi(theirs, ours),
-        _ => true,
+/// Whether a record with these DOIs is that work. One without a DOI is, or the work is without: it was asked for.
+pub(super) fn is_about<'v>(dois: impl IntoIterator<Item = &'v str>, work: &Work) -> bool {
+    let mut theirs = dois.into_iter().peekable();
+    match &work.doi {
+        Some(ours) => theirs.peek().is_none() || theirs.any(|doi| is_doi(doi, ours)),
+        None => true,
     }
+}
+
+/// Whether a URL's path, or the name of a file, ends in `.pdf`.
+pub(super) fn is_pdf(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or_default().trim_end();
+    path.to_ascii_lowercase().ends_with(".pdf")
 }
 
 /// The children of an XML element that have that name, in whichever namespace.
@@ -177,6 +215,65 @@ mod tests {
         };
         assert_eq!(texts(json!("a")), ["a"]);
         assert_eq!(texts(json!(["a", null, "", 3, "b"])), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_may_be_left_out_is_one_or_many_too() {
+        for (value, expected) in
+            [(json!(["a", "b"]), 2), (json!("a"), 1), (json!({}), 1), (json!(null), 0)]
+        {
+            assert_eq!(each(&value).count(), expected, "{value}");
+        }
+        for (value, expected) in [(json!(7), Some(7)), (json!("7 "), Some(7)), (json!(-1), None)] {
+            assert_eq!(number(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn files_are_put_before_pages_and_the_first_of_two_with_one_url_is_kept() {
+        let mut reading = Reading::default();
+        reading.note_odd("x");
+        reading.found(Candidate::page("http://h/p", "x"));
+        reading.found(Candidate::file("http://h/f", "x"));
+        reading.found(Candidate::page("http://h/f", "x"));
+        reading.files_first();
+        let found = reading.said("nothing").unwrap().found;
+        let urls: Vec<&str> = found.iter().map(|it| it.url.as_str()).collect();
+        assert_eq!(urls, ["http://h/f", "http://h/p"]);
+    }
+
+    #[test]
+    fn what_is_learned_is_told_whatever_else_is() {
+        for odd in [false, true] {
+            let mut reading = Reading::default();
+            reading.learn(Scheme::Pmcid, &json!("https://www.ncbi.nlm.nih.gov/pmc/articles/7"));
+            reading.learn(Scheme::Pmid, &json!(8));
+            reading.learn(Scheme::Arxiv, &json!("no id"));
+            reading.learn(Scheme::Doi, &json!(null));
+            if odd {
+                reading.note_odd("x");
+            }
+            let learned = reading.said("nothing").unwrap_err().learned;
+            let mut work = Work::default();
+            learned.iter().for_each(|(scheme, text)| work.identify(*scheme, text));
+            let expected =
+                Work { pmcid: Some("PMC7".into()), pmid: Some("8".into()), ..Work::default() };
+            assert_eq!((work, learned.len()), (expected, 2));
+        }
+    }
+
+    #[test]
+    fn only_the_path_tells_a_pdf() {
+        for (url, expected) in [
+            ("http://h/a.pdf", true),
+            ("http://h/a.PDF?download=1#page=2", true),
+            ("http://h/a?file=b.pdf", false),
+            ("http://h/\u{e9}", false),
+            ("pdf", false),
+            ("", false),
+        ] {
+            assert_eq!(is_pdf(url), expected, "{url}");
+        }
     }
 
     #[test]

@@ -23,7 +23,6 @@ mod figshare;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
 mod hal;
-mod lenient;
 mod local;
 mod loose;
 mod openaire;
@@ -33,8 +32,11 @@ mod plan;
 mod pmc;
 mod reply;
 mod semantic_scholar;
+mod terms;
 #[cfg(test)]
 mod testing;
+#[cfg(any(test, fuzzing))]
+mod trial;
 mod unpaywall;
 mod wayback;
 mod zenodo;
@@ -49,9 +51,12 @@ use crate::job::{Identifier, Scheme};
 pub(super) use plan::{Active, Plan, key_of_file};
 pub use plan::{Off, OffReason, PlanError, ResolverSettings, names};
 pub(super) use reply::Reply;
+pub(super) use terms::Terms;
 
 /// The name of the URLs in the line itself.
 pub(super) const LINE: &str = "line";
+/// The name of the pages about the work.
+pub(super) const LANDING_PAGE: &str = "landing_page";
 /// The name of the resolver that is asked for what others named and could not give.
 pub(super) const ARCHIVE: &str = "wayback";
 
@@ -391,12 +396,15 @@ pub(super) struct No {
     pub(super) kind: NoKind,
     /// One sentence, at most 200 bytes; holds no secret.
     pub(super) message: Box<str>,
+    /// Identifiers of the work that it told all the same, as [`Said::learned`].
+    #[serde(skip)]
+    pub(super) learned: Vec<(Scheme, Box<str>)>,
 }
 
 impl No {
     /// A no of that kind.
     pub(super) fn new(kind: NoKind, message: impl fmt::Display) -> No {
-        No { kind, message: super::verdict::sentence(&message).into() }
+        No { kind, message: super::verdict::sentence(&message).into(), learned: Vec::new() }
     }
 
     /// The service says that there is nothing.
@@ -415,44 +423,16 @@ impl No {
 pub(super) struct Said {
     /// Candidates, best first. They are tried before the conversation goes on.
     pub(super) found: Vec<Candidate>,
+    /// Identifiers of the work that the service told, as it writes them: others may be asked by them.
+    pub(super) learned: Vec<(Scheme, Box<str>)>,
     /// What to ask next, if these are not enough.
     pub(super) next: Option<Step>,
 }
 
 impl Said {
-    /// These candidates, and nothing more to ask; absent, in these words, when there is none.
-    ///
-    /// # Errors
-    /// [`NoKind::Absent`].
-    pub(super) fn found_or_absent(found: Vec<Candidate>, absent: &str) -> Result<Said, No> {
-        if found.is_empty() { Err(No::absent(absent)) } else { Ok(Said { found, next: None }) }
-    }
-
     /// Nothing yet; this is to be asked next.
     pub(super) fn go_on(next: Step) -> Said {
-        Said { found: Vec::new(), next: Some(next) }
-    }
-}
-
-/// What one service is asked with.
-#[derive(Debug, Clone)]
-pub(super) struct Terms {
-    /// Where it is, without a slash at the end.
-    pub(super) base: Url,
-    /// Our key.
-    pub(super) key: Option<ApiKey>,
-    /// An address where its operators reach us.
-    pub(super) contact: Option<Box<str>>,
-}
-
-impl Terms {
-    /// The base with these path segments, each percent-encoded as one segment (a `/` in it as `%2F`), below it.
-    pub(super) fn url<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
+        Said { next: Some(next), ..Said::default() }
     }
 }
 

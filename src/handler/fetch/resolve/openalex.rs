@@ -7,8 +7,9 @@
 
 use serde_json::Value;
 
-use super::loose::{Reading, is_about, number};
+use super::loose::{Reading, is_about, number, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
+use crate::job::Scheme;
 
 /// Its name.
 pub(super) const NAME: &str = "openalex";
@@ -38,13 +39,18 @@ impl Resolver for OpenAlex {
         let answer: Value = reply.json()?;
         let mut reading = Reading::default();
         match answer.get("results") {
-            None => read_work(&mut reading, &answer),
+            None => {
+                reading.learn(Scheme::Doi, &answer["doi"]);
+                reading.learn(Scheme::Pmid, &answer["ids"]["pmid"]);
+                reading.learn(Scheme::Pmcid, &answer["ids"]["pmcid"]);
+                read_work(&mut reading, &answer);
+            }
             Some(results) => {
                 let results = reading.objects(results, "results");
                 if results.is_empty() && number(&answer["meta"]["count"]) != Some(0) {
                     reading.note_odd("results");
                 }
-                let ours = results.into_iter().filter(|(_, it)| is_about(&it["doi"], work));
+                let ours = results.into_iter().filter(|(_, it)| is_about(text(&it["doi"]), work));
                 ours.for_each(|(_, it)| read_work(&mut reading, it));
             }
         }
@@ -109,8 +115,8 @@ fn told(location: &Value) -> impl Fn(Candidate) -> Candidate {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        absent, asked, broken, everything, found, never_panics, reads_recordings, refused, terms,
-        work,
+        absent, asked, broken, everything, found, learned, never_panics, reads_recordings, refused,
+        terms, work,
     };
     use super::super::{ApiKey, HostType, Leads, Version};
     use super::*;
@@ -135,7 +141,7 @@ mod tests {
     fn it_is_asked_by_doi_or_else_by_the_ids_of_pubmed() {
         assert_eq!(
             asked(&openalex(), &everything()),
-            "https://api.openalex.org/works/doi:10.1234%2Fx"
+            "https://api.openalex.org/works/doi:10.1%2Fx"
         );
         let pmid = Work { doi: None, ..everything() };
         assert_eq!(asked(&openalex(), &pmid), "https://api.openalex.org/works/pmid:1");
@@ -161,6 +167,16 @@ mod tests {
         assert_eq!(said[0].host_type, Some(HostType::Repository));
         assert_eq!(said[1].host_type, Some(HostType::Publisher));
         assert_eq!((said[2].leads, said[2].licence.as_deref()), (Leads::Page, Some("cc-by")));
+    }
+
+    #[test]
+    fn the_ids_of_pubmed_are_learned() {
+        let ids = r#""ids":{"pmid":"https://pubmed.ncbi.nlm.nih.gov/7",
+            "pmcid":"https://www.ncbi.nlm.nih.gov/pmc/articles/8"},"open_access""#;
+        let body = BODY.replace("10.1/", "10.1234/").replace(r#""open_access""#, ids);
+        let by_pmid = Work { pmid: Some("7".into()), ..Work::default() };
+        let expected = Work { pmcid: Some("PMC8".into()), doi: work("10.1234/x").doi, ..by_pmid };
+        assert_eq!(learned(&openalex(), &Work::default(), &body), expected);
     }
 
     #[test]

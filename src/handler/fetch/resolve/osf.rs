@@ -6,7 +6,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::lenient::{Gathering, each, is_pdf, text};
+use super::loose::{Reading, each, is_pdf, text};
 use super::{
     Ask, Candidate, MAX_CARRIED_BYTES, No, NoKind, Reply, Resolver, Said, Step, Terms, Work,
 };
@@ -98,21 +98,21 @@ impl Osf {
 }
 
 fn read_file(file: &Value) -> Result<Said, No> {
-    let mut gathering = Gathering::default();
+    let mut reading = Reading::default();
     let attributes = &file["attributes"];
     let name = text(&attributes["name"]);
     if name.is_some_and(|name| !is_pdf(name)) {
         return Err(No::absent("the preprint's file is no PDF"));
     }
     let hashes = &attributes["extra"]["hashes"];
-    let link = gathering.text(&file["links"]["download"]);
+    let link = reading.text(&file["links"]["download"], "links.download");
     let file = link.and_then(|link| Candidate::file(link, "primary_file"));
-    gathering.add(file.map(|it| {
+    reading.found(file.map(|it| {
         it.with_host_type(Some("repository"))
             .with_checksum(text(&hashes["md5"]))
             .with_checksum(text(&hashes["sha256"]))
     }));
-    gathering.finish("the file cannot be downloaded")
+    reading.said("the file cannot be downloaded")
 }
 
 /// The id in a DOI of OSF's preprint servers: `abcde` or `abcde_v2` in `10.3xxxx/osf.io/abcde_v2`.
@@ -126,7 +126,7 @@ fn preprint_id(doi: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        absent, asked, broken, read, read_step, refused, survives_anything, terms, work,
+        absent, asked, broken, never_panics, read, read_step, refused, terms, work,
     };
     use super::*;
 
@@ -222,8 +222,8 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_anything() {
-        survives_anything(&osf(), PREPRINT);
-        survives_anything(&osf(), RECORD);
+    fn nothing_makes_it_panic() {
+        never_panics(&osf(), PREPRINT);
+        never_panics(&osf(), RECORD);
     }
 }

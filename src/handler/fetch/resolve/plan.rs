@@ -123,7 +123,7 @@ const SERVICES: &[Service] = &[
     service!(openaire::OpenAire, Key, &[]),
     service!(figshare::Figshare, Nothing, &["figshare.com", "ndownloader.figshare.com"]),
     Service {
-        name: local::LANDING_PAGE,
+        name: super::LANDING_PAGE,
         base: local::DOI_ORG,
         needs: Needs::Nothing,
         hosts: &[],
@@ -218,7 +218,7 @@ pub(in crate::handler::fetch) fn key_of_file(url: &Url, hint: Option<&str>) -> O
 }
 
 /// The resolver of that name, whatever it needs.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn made(name: &str, terms: Terms) -> Option<Box<dyn Resolver>> {
     service(name).ok().map(|service| (service.make)(terms))
 }
@@ -260,7 +260,7 @@ fn active(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::work;
+    use super::super::testing::{never_panics, terms, work};
     use super::*;
 
     fn plan(settings: &[ResolverSettings], contact: Option<&str>) -> Plan {
@@ -273,6 +273,14 @@ mod tests {
 
     fn why(plan: &Plan, name: &str) -> Option<OffReason> {
         plan.off().iter().find(|off| off.resolver == name).map(|off| off.why)
+    }
+
+    /// Each has a test of its own with an answer of its service; this one forgets none.
+    #[test]
+    fn nothing_makes_any_of_them_panic() {
+        for name in names() {
+            never_panics(&*made(name, terms("https://service.test/api")).unwrap(), "{}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use roxmltree::{Document, Node};
 use serde_json::Value;
 use url::Url;
 
-use super::loose::{Reading, children, is_about, name};
+use super::loose::{Reading, children, is_about, name, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 use crate::job::Scheme;
 
@@ -92,10 +92,7 @@ impl Resolver for Pmc {
 
     fn read(&self, work: &Work, step: &Step, reply: &Reply<'_>) -> Result<Said, No> {
         match Stage::of(work, step) {
-            Some(Stage::Convert(_)) => {
-                let pmcid = converted(work, &reply.json()?)?;
-                Ok(Said::go_on(Step::new(LIST_STEP, pmcid)))
-            }
+            Some(Stage::Convert(_)) => converted(work, &reply.json()?),
             Some(Stage::List(pmcid)) => {
                 let version = newest(&reply.text()?, pmcid)?;
                 let key = format!("metadata/{}.{version}.json", article(pmcid));
@@ -119,25 +116,25 @@ fn object(key: &str) -> Option<Url> {
     Some(url)
 }
 
-/// The PMCID that the converter gives.
-fn converted(work: &Work, answer: &Value) -> Result<String, No> {
+/// The PMCID that the converter gives is asked about next.
+fn converted(work: &Work, answer: &Value) -> Result<Said, No> {
     let records = Reading::default().objects(&answer["records"], "records");
     let asked = convertible(work);
     let ours = records.into_iter().map(|(_, record)| record).find(|record| {
-        name(&record["requested-id"]).as_deref() == asked || is_about(&record["doi"], work)
+        name(&record["requested-id"]).as_deref() == asked || is_about(text(&record["doi"]), work)
     });
     let record = ours.ok_or_else(|| No::broken("an answer without a record of the work"))?;
-    if record["status"] == "error" {
-        return Err(No::absent("the article is not in PMC"));
+    let mut reading = Reading::default();
+    reading.learn(Scheme::Doi, &record["doi"]);
+    reading.learn(Scheme::Pmid, &record["pmid"]);
+    reading.learn(Scheme::Pmcid, &record["pmcid"]);
+    if record["status"] == "error" || record["pmcid"].is_null() {
+        return reading.said("the article is not in PMC");
     }
-    match &record["pmcid"] {
-        Value::Null => Err(No::absent("the article is not in PMC")),
-        pmcid => {
-            let pmcid = name(pmcid)
-                .and_then(|text| Some(Scheme::Pmcid.parse(&text).ok()?.normal.into_owned()));
-            pmcid.ok_or_else(|| No::broken("an answer with a PMCID that is none"))
-        }
-    }
+    let pmcid = name(&record["pmcid"])
+        .and_then(|text| Some(Scheme::Pmcid.parse(&text).ok()?.normal.into_owned()));
+    let pmcid = pmcid.ok_or_else(|| No::broken("an answer with a PMCID that is none"))?;
+    Ok(reading.go_on(Step::new(LIST_STEP, pmcid)))
 }
 
 /// The version to take of those that a listing of the bucket names: that of `pmcid`, where it has one and it is there, or
@@ -200,7 +197,7 @@ fn in_bucket(text: &str, at: &str) -> Option<Candidate> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        asked, everything, never_panics, read_step, recordings, terms, work,
+        asked, everything, learned, never_panics, read_step, recordings, terms, work,
     };
     use super::super::{HostType, NoKind, Version};
     use super::*;
@@ -267,6 +264,17 @@ mod tests {
         assert_eq!((file.md5.as_deref(), file.licence.as_deref()), (Some(MD5), Some("CC BY")));
         assert_eq!((file.version, file.host_type), (None, Some(HostType::Repository)));
         assert!(said.next.is_none());
+    }
+
+    #[test]
+    fn what_the_converter_tells_besides_is_learned() {
+        let body = CONVERTED.replace("10.1/", "10.1234/");
+        let by_doi = work("10.1234/x");
+        let expected =
+            Work { pmid: Some("7".into()), pmcid: Some("PMC123".into()), ..by_doi.clone() };
+        assert_eq!(learned(&pmc(), &by_doi, &body), expected);
+        let closed = body.replace(r#","pmcid":"PMC123""#, "");
+        assert_eq!(learned(&pmc(), &by_doi, &closed), Work { pmcid: None, ..expected });
     }
 
     #[test]

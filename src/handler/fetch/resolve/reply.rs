@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use url::Url;
 
 use super::{No, NoKind};
 
@@ -15,8 +14,6 @@ pub(in crate::handler::fetch) struct Reply<'a> {
     pub(in crate::handler::fetch) content_type: &'a str,
     /// The body, decoded.
     pub(in crate::handler::fetch) body: &'a [u8],
-    /// Which URL answered, after redirects.
-    pub(in crate::handler::fetch) url: &'a Url,
 }
 
 impl Reply<'_> {

@@ -48,7 +48,12 @@ impl Resolver for SemanticScholar {
                 found.with_licence(open["license"].as_str()).with_host_type(host)
             }));
         }
-        reading.found(preprint(&paper["externalIds"]["ArXiv"]));
+        let ids = &paper["externalIds"];
+        reading.found(preprint(&ids["ArXiv"]));
+        reading.learn(Scheme::Doi, &ids["DOI"]);
+        reading.learn(Scheme::Arxiv, &ids["ArXiv"]);
+        reading.learn(Scheme::Pmid, &ids["PubMed"]);
+        reading.learn(Scheme::Pmcid, &ids["PubMedCentral"]);
         reading.said("no open copy is known")
     }
 }
@@ -110,8 +115,8 @@ fn preprint(id: &Value) -> Option<Candidate> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        absent, asked, broken, everything, found, never_panics, reads_recordings, refused, terms,
-        work,
+        absent, asked, broken, everything, found, learned, never_panics, reads_recordings, refused,
+        terms, work,
     };
     use super::super::{ApiKey, HostType, Leads, Version};
     use super::*;
@@ -134,7 +139,7 @@ mod tests {
             "https://api.semanticscholar.org/graph/v1/paper/DOI:10.1/a%3Cb%3E?fields=openAccessPdf%2CexternalIds%2CisOpenAccess"
         );
         let mut work = everything();
-        assert_eq!(path(&work), "DOI:10.1234/x");
+        assert_eq!(path(&work), "DOI:10.1/x");
         work.doi = None;
         assert_eq!(path(&work), "ARXIV:2101.00001");
         work.arxiv = None;
@@ -160,6 +165,19 @@ mod tests {
         assert_eq!(said[0].licence.as_deref(), Some("CCBY"));
         assert_eq!(said[1].url.as_str(), "https://arxiv.org/pdf/2101.00001");
         assert_eq!(said[1].version, Some(Version::Submitted));
+    }
+
+    #[test]
+    fn the_ids_elsewhere_are_learned() {
+        let body = BODY.replace(r#""CorpusId":7"#, r#""PubMed":"7","PubMedCentral":"8""#);
+        let expected = Work {
+            arxiv: Some("2101.00001".into()),
+            pmid: Some("7".into()),
+            pmcid: Some("PMC8".into()),
+            ..work("10.1234/x")
+        };
+        let body = body.replace("10.1/", "10.1234/");
+        assert_eq!(learned(&scholar(), &Work::default(), &body), expected);
     }
 
     #[test]

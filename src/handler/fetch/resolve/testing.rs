@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use url::Url;
 
+pub(super) use super::trial::everything;
+use super::trial::show;
 use super::{Candidate, NoKind, Reply, Resolver, Said, Step, Terms, Work};
 
 /// A work with this DOI.
@@ -42,9 +45,18 @@ pub(super) fn read_step(
     status: u16,
     body: &[u8],
 ) -> Result<Said, (NoKind, String)> {
-    let url = Url::parse("https://service.test/").unwrap();
-    let reply = Reply { status, content_type: "", body, url: &url };
+    let reply = Reply { status, content_type: "", body };
     resolver.read(work, step, &reply).map_err(|no| (no.kind, no.message.into()))
+}
+
+/// What is learned of a work from the first step's answer, whatever else that says.
+pub(super) fn learned(resolver: &dyn Resolver, work: &Work, body: &str) -> Work {
+    let reply = Reply { status: 200, content_type: "", body: body.as_bytes() };
+    let said = resolver.read(work, &Step::default(), &reply);
+    let learned = said.map_or_else(|no| no.learned, |said| said.learned);
+    let mut known = Work::default();
+    learned.iter().for_each(|(scheme, text)| known.identify(*scheme, text));
+    known
 }
 
 /// The candidates of an answer that must have some.
@@ -77,15 +89,55 @@ pub(super) fn refused(resolver: &dyn Resolver, status: u16, body: &str) {
     is_no(resolver, status, body, NoKind::Refused);
 }
 
-/// Whatever a service answers, in whatever step of a conversation: nothing panics. Tried with arbitrary bytes, and with
-/// `valid`, an answer of the service, after a few of its bytes were changed or lost.
+/// Whatever a service answers, in whatever step of a conversation: nothing panics, and what is said can be asked for. Tried
+/// with arbitrary bytes, and with `valid`, an answer of the service: with a few of its bytes changed or lost, with odd values in
+/// the place of others where it is JSON, and cut short.
+#[track_caller]
 pub(super) fn never_panics(resolver: &dyn Resolver, valid: &str) {
-    use proptest::test_runner::Config;
+    let works = [everything(), Work::default()];
+    let status = prop_oneof![3 => Just(200), 2 => 400_u16..430, 1 => any::<u16>()];
+    let number = prop_oneof![6 => 0_u8..6, 1 => any::<u8>()];
+    let carried = prop_oneof![
+        "PMC[1-9]{1,3}",
+        "[1-9]{1,3}",
+        "https://[a-z.]{1,8}/[a-z]",
+        "metadata/PMC1\\.[1-9]\\.json",
+        ".{0,40}",
+    ];
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let case = (status, number, carried, answers(valid));
+    let ran = TestRunner::new(config).run(&case, |(status, number, carried, body)| {
+        let step = Step::new(number, carried);
+        works.iter().for_each(|work| show(resolver, work, &step, (status, &body)));
+        Ok(())
+    });
+    if let Err(error) = ran {
+        panic!("{error}");
+    }
+}
 
-    let works = [work("10.1234/x"), everything(), Work::default()];
-    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<Option<u8>>()), 0..8);
-    let damaged = edits.prop_map(|edits| {
-        let mut body = valid.as_bytes().to_vec();
+/// Bodies like `valid`, and quite different ones.
+fn answers(valid: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let valid = valid.as_bytes().to_vec();
+    let json: Option<Value> = serde_json::from_slice(&valid).ok();
+    let disturbed = match json {
+        Some(json) => disturbed(json).boxed(),
+        None => Just(valid.clone()).boxed(),
+    };
+    let arbitrary = prop::collection::vec(any::<u8>(), 0..200);
+    let body = prop_oneof![1 => arbitrary, 3 => damaged(valid), 4 => disturbed];
+    let cut = prop::option::weighted(0.1, any::<Index>());
+    (body, cut).prop_map(|(mut body, cut)| {
+        body.truncate(cut.map_or(body.len(), |cut| cut.index(body.len() + 1)));
+        body
+    })
+}
+
+/// A body of which a few bytes were changed or lost.
+fn damaged(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    let edits = prop::collection::vec((any::<Index>(), any::<Option<u8>>()), 0..8);
+    edits.prop_map(move |edits| {
+        let mut body = valid.clone();
         for (index, byte) in edits {
             match byte {
                 _ if body.is_empty() => break,
@@ -94,36 +146,33 @@ pub(super) fn never_panics(resolver: &dyn Resolver, valid: &str) {
             }
         }
         body
-    });
-    let arbitrary = prop::collection::vec(any::<u8>(), 0..200);
-    let body = prop_oneof![3 => damaged, 1 => arbitrary];
-    let status = prop_oneof![3 => Just(200), 2 => 400_u16..430, 1 => any::<u16>()];
-    let carried = prop_oneof!["PMC[1-9]{1,3}", ".{0,40}", "metadata/PMC1\\.[1-9]\\.json"];
-    let case = (status, 0_u8..5, carried, body);
-    let config = Config { failure_persistence: None, ..Config::default() };
-    let ran = TestRunner::new(config).run(&case, |(status, number, carried, body)| {
-        let step = Step::new(number, carried);
-        for work in &works {
-            let _ = resolver.known(work);
-            let _ = resolver.ask(work, &step);
-            let _ = read_step(resolver, work, &step, status, &body);
-        }
-        Ok(())
-    });
-    if let Err(error) = ran {
-        panic!("{error}");
-    }
+    })
 }
 
-/// A work of which every identifier is known.
-pub(super) fn everything() -> Work {
-    Work {
-        doi: Some("10.1234/x".into()),
-        arxiv: Some("2101.00001".into()),
-        pmcid: Some("PMC1".into()),
-        pmid: Some("1".into()),
-        year: Some(2021),
-        ..Work::default()
+/// A body with values in it that a service never promised to send.
+fn disturbed(valid: Value) -> impl Strategy<Value = Vec<u8>> {
+    let odd = ["null", "[]", "{}", "[null]", "7", "-1", "true", "\"\"", "\"x\"", r#"{"$":[{}]}"#];
+    let odd: Vec<Value> = odd.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let places = prop::collection::vec((0_usize..60, prop::sample::select(odd)), 0..3);
+    places.prop_map(move |places| {
+        let mut body = valid.clone();
+        places.into_iter().for_each(|(mut nth, odd)| disturb(&mut body, &mut nth, &odd));
+        body.to_string().into_bytes()
+    })
+}
+
+/// Puts `odd` in place of the `nth` value inside, counted in the order of the text.
+fn disturb(value: &mut Value, nth: &mut usize, odd: &Value) {
+    if *nth == 0 {
+        odd.clone_into(value);
+        *nth = usize::MAX;
+        return;
+    }
+    *nth -= 1;
+    match value {
+        Value::Array(elements) => elements.iter_mut().for_each(|it| disturb(it, nth, odd)),
+        Value::Object(fields) => fields.values_mut().for_each(|it| disturb(it, nth, odd)),
+        _ => {}
     }
 }
 
@@ -139,22 +188,20 @@ pub(super) struct Recording {
 
 impl Recording {
     /// The body as JSON; null where it is none.
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
 /// The recorded answers of a service, where they lie beside the repository; nothing of them is part of it.
 pub(super) fn recordings(service: &str) -> Vec<Recording> {
-    use std::path::{Path, PathBuf};
-
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
     let root = std::env::var_os("ORCH_TEST_FIXTURES").map_or_else(beside, PathBuf::from);
     let Ok(index) = std::fs::read_to_string(root.join("index.jsonl")) else {
         eprintln!("skipped: no recorded answers at {}", root.display());
         return Vec::new();
     };
-    let rows = index.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let rows = index.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let rows = rows.filter(|row| row["service"] == service);
     let read = rows.map(|row| Recording {
         file: row["file"].as_str().unwrap().to_owned(),
@@ -195,89 +242,4 @@ pub(super) fn reads_recordings(
         }
     }
     assert!(recordings.is_empty() || kept > 0, "no recording of {service} promises a file");
-}
-
-/// A work of which everything is known.
-fn whole_work() -> Work {
-    let url = |text| Url::parse(text).unwrap();
-    Work {
-        doi: Some("10.1/x".into()),
-        arxiv: Some("2101.00001".into()),
-        pmcid: Some("PMC1".into()),
-        pmid: Some("1".into()),
-        year: Some(2012),
-        given: vec![url("https://h.test/a.pdf")],
-        pages: vec![url("https://h.test/page")],
-        failed: vec![url("http://h.test/1"), url("http://h.test/2"), url("http://h.test/3")],
-    }
-}
-
-/// A value that a service never promised to send.
-fn odd_value() -> impl Strategy<Value = Value> + Clone {
-    let odd = ["null", "[]", "{}", "[null]", "7", "-1", "true", "\"\"", "\"x\"", r#"{"$":[{}]}"#];
-    prop::sample::select(odd.to_vec()).prop_map(|text| serde_json::from_str(text).unwrap())
-}
-
-/// Puts `odd` in place of the `nth` value inside, counted in the order of the text.
-fn disturb(value: &mut Value, nth: &mut usize, odd: &Value) {
-    if *nth == 0 {
-        odd.clone_into(value);
-        *nth = usize::MAX;
-        return;
-    }
-    *nth -= 1;
-    match value {
-        Value::Array(elements) => elements.iter_mut().for_each(|it| disturb(it, nth, odd)),
-        Value::Object(fields) => fields.values_mut().for_each(|it| disturb(it, nth, odd)),
-        _ => {}
-    }
-}
-
-/// Neither bytes nor statuses nor steps make it panic: arbitrary ones, a valid JSON body with odd values in the place of others,
-/// and the same cut short. Whatever it says can be asked for and kept.
-#[track_caller]
-pub(super) fn survives_anything(resolver: &dyn Resolver, valid: &str) {
-    let valid: Value = serde_json::from_str(valid).unwrap();
-    let disturbed = proptest::collection::vec((0_usize..60, odd_value()), 0..3);
-    let disturbed = disturbed.prop_map(move |places| {
-        let mut body = valid.clone();
-        places.into_iter().for_each(|(mut nth, odd)| disturb(&mut body, &mut nth, &odd));
-        body.to_string().into_bytes()
-    });
-    let cut = (disturbed.clone(), 0_usize..400).prop_map(|(mut body, at): (Vec<u8>, usize)| {
-        body.truncate(at);
-        body
-    });
-    let body = prop_oneof![2 => any::<Vec<u8>>(), 6 => disturbed, 1 => cut];
-    let status = prop_oneof![3 => Just(200), 1 => Just(404), 1 => Just(410), 1 => any::<u16>()];
-    let step = (prop_oneof![0_u8..6, any::<u8>()], "\\PC{0,40}");
-    let step = step.prop_map(|(number, carried)| Step::new(number, carried));
-    let work = prop_oneof![3 => Just(whole_work()), 1 => Just(Work::default())];
-    let run =
-        TestRunner::default().run(&(work, step, status, body), |(work, step, status, body)| {
-            let _ = resolver.ask(&work, &step);
-            if let Ok(said) = read_step(resolver, &work, &step, status, &body) {
-                prop_assert!(
-                    said.found.iter().all(|it| matches!(it.url.scheme(), "http" | "https"))
-                );
-                if let Some(next) = said.next {
-                    prop_assert!(next.carried.len() <= super::MAX_CARRIED_BYTES);
-                    prop_assert!(resolver.ask(&work, &next).is_some(), "cannot ask {next:?}");
-                }
-            }
-            Ok(())
-        });
-    run.unwrap();
-}
-
-/// The names and bodies of all recorded answers of a service; none, said aloud, where there are no recordings.
-pub(super) fn recorded(service: &str) -> Vec<(String, Vec<u8>)> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
-    let root = std::env::var_os("ORCH_TEST_FIXTURES").map_or_else(beside, PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(root.join(service)) else {
-        eprintln!("skipped: no recordings of {service} at {}", root.display());
-        return Vec::new();
-    };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
 }

@@ -15,7 +15,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::lenient::{each, text};
+use super::loose::{each, text};
 use super::{Ask, Candidate, No, Reply, Resolver, Said, Step, Terms, Work};
 
 /// Its name.
@@ -94,7 +94,7 @@ impl Resolver for Wayback {
         if !is_found && next.is_none() {
             return Err(No::absent("no snapshot of the URLs that failed"));
         }
-        Ok(Said { found: candidate.into_iter().collect(), next })
+        Ok(Said { found: candidate.into_iter().collect(), next, ..Said::default() })
     }
 }
 

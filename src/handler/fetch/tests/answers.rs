@@ -198,7 +198,6 @@ fn the_expected_checksum_is_verified() {
 
 #[test]
 fn a_server_in_trouble_is_tried_again_later() {
-    check(|| Reply::of(503, "", b""), "retry http_status");
     check(|| Reply::of(500, "Retry-After: 7\r\n", b""), "retry http_status");
     check(|| Reply::of(504, "", b""), "retry http_status");
 }

@@ -105,7 +105,7 @@ fn urls_of_the_line_leave_room_for_what_services_know() {
 #[test]
 fn what_fails_for_good_only_in_a_later_attempt_is_looked_for_in_the_archive() {
     let server = Server::start(|request| match request.target.as_str() {
-        "/a.pdf" if request.before == 0 => Reply::of(503, "", b""),
+        "/a.pdf" if request.before == 0 => Reply::of(500, "", b""),
         "/a.pdf" => Reply::of(404, "", b""),
         _ if is_for(request, "unpaywall") => {
             let port = host_of(request).rsplit(':').next().unwrap().to_owned();
@@ -281,7 +281,7 @@ fn a_redirect_to_what_was_tried_is_not_followed() {
 #[test]
 fn an_expired_link_that_a_page_named_is_read_from_the_page_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/f?token=old", 0) => Reply::of(503, "", b""),
+        ("/f?token=old", 0) => Reply::of(500, "", b""),
         ("/f?token=old", _) => Reply::of(403, "", b"expired"),
         ("/f?token=new", _) => Reply::ok(PDF),
         (_, 0) => page_to("/f?token=old"),
@@ -314,7 +314,7 @@ fn a_page_that_is_named_after_pages_were_read_is_read_all_the_same() {
 #[test]
 fn urls_of_the_line_never_count_as_requests_to_a_service_that_was_asked_meanwhile() {
     let server = Server::start(|request| match request.target.as_str() {
-        "/a.pdf" => Reply::of(503, "", b""),
+        "/a.pdf" => Reply::of(500, "", b""),
         _ => absent(),
     });
     let rig = rig(&server, &["line", "unpaywall"]);
@@ -335,7 +335,7 @@ fn an_attempt_that_is_stopped_hands_over_what_it_learned() {
     let raise = Arc::clone(&cancel);
     let server = Server::start(move |request| match request.target.as_str() {
         "/gone" => Reply::of(404, "", b""),
-        "/slow" => Reply::of(503, "", b""),
+        "/slow" => Reply::of(500, "", b""),
         "/last" => {
             if let Some(cancel) = &*raise.lock() {
                 cancel.cancel(CancelReason::Stop);

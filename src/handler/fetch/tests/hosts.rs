@@ -45,6 +45,64 @@ fn told_to_slow_down_the_whole_host_waits_and_no_attempt_is_counted() {
 }
 
 #[test]
+fn a_503_that_does_not_say_until_when_is_waited_for_a_few_times_and_then_counts() {
+    let server = Server::start(|request| match request.before {
+        0 => Reply::of(503, "", b"oops"),
+        _ => Reply::ok(PDF),
+    });
+    let rig = Rig::new();
+    let outcome = rig.run(&job(&json!({ "url": server.url("/a.pdf") })));
+    assert_eq!(held_seconds(&rig, &outcome), 1);
+    assert_eq!(in_short(&rig.finish(&json!({ "url": server.url("/a.pdf") }))), "done ok");
+
+    let down = Server::start(|_| Reply::of(503, "", b"oops"));
+    let rig = Rig::new();
+    let began = rig.clock.mono();
+    let outcome = rig.finish(&json!({ "url": down.url("/a.pdf") }));
+    assert_eq!(in_short(&outcome), "retry http_status", "{outcome:?}");
+    assert_eq!(down.targets().len(), 4);
+    // A moment, and longer each time.
+    assert!(rig.clock.mono().since(began) >= Duration::from_secs(1 + 2 + 4));
+}
+
+#[test]
+fn a_page_that_two_ways_lead_to_is_read_once() {
+    // Where the DOI leads is known only when it was asked; what a service names may come after.
+    let server = Server::start(|request| match request.target.as_str() {
+        "/doi/10.1234/abc" => Reply::to("/article"),
+        "/other" => Reply::to("/article"),
+        _ => Reply::ok(b"<html><title>An article</title><body>Its abstract"),
+    });
+    let rig = Rig::with(|settings| {
+        settings.resolvers = vec![ResolverSettings {
+            base_url: Some(Url::parse(&server.url("/doi")).unwrap()),
+            ..ResolverSettings::named("landing_page")
+        }];
+    });
+    let line = json!({ "doi": "10.1234/abc", "landing_urls": [server.url("/other")] });
+    let outcome = rig.finish(&line);
+    assert_eq!(in_short(&outcome), "skipped no_open_copy", "{outcome:?}");
+    let read = server.targets().iter().filter(|target| *target == "/article").count();
+    assert_eq!(read, 1, "{:?}", server.targets());
+}
+
+#[test]
+fn a_page_that_names_its_file_and_refreshes_itself_leads_to_the_file() {
+    let server = Server::start(|request| {
+        match request.target.as_str() {
+        "/page" => Reply::ok(
+            b"<html><meta http-equiv=refresh content='5; url=/away'><meta name=citation_pdf_url content=/f.pdf>",
+        ),
+        "/f.pdf" => Reply::ok(PDF),
+        _ => Reply::of(404, "", b""),
+    }
+    });
+    let outcome = Rig::new().finish(&json!({ "url": server.url("/page") }));
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+    assert_eq!(server.targets(), ["/page", "/f.pdf"]);
+}
+
+#[test]
 fn a_host_that_wants_hours_is_given_up_at_once() {
     let server = Server::start(|_| Reply::of(429, "Retry-After: 54000\r\n", b""));
     let rig = Rig::new();

@@ -112,7 +112,7 @@ fn a_service_that_says_something_else_is_asked_again_and_the_others_are_not() {
 #[test]
 fn something_found_but_not_to_be_had_now_is_tried_again() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/busy.pdf", 0) => Reply::of(503, "", b"later"),
+        ("/busy.pdf", 0) => Reply::of(500, "", b"later"),
         ("/busy.pdf", _) => Reply::ok(PDF),
         ("/gone.pdf", _) => Reply::of(404, "", b""),
         _ => unpaywall(
@@ -277,10 +277,74 @@ fn an_archive_is_asked_last_and_only_for_what_failed() {
     assert!(targets[2].contains("gone.test"), "{targets:?}");
 }
 
+/// What Europe PMC says of the article with PubMed id 7: its DOI, and no full text.
+fn europe_pmc() -> Reply {
+    let article = json!({ "pmid": "7", "doi": "10.1234/ABC" });
+    let body = json!({ "hitCount": 1, "resultList": { "result": [article] } });
+    Reply::ok(body.to_string().as_bytes())
+}
+
+#[test]
+fn who_was_passed_over_is_asked_by_what_others_told_before_pages_and_archives() {
+    let server = Server::start(|request| match request.target.as_str() {
+        _ if is_for(request, "europe_pmc") => europe_pmc(),
+        _ if is_for(request, "unpaywall") => {
+            unpaywall(&[format!("http://gone.test:{}/a.pdf", port_of(request))])
+        }
+        "/landing_page/10.1234/abc" => Reply::ok(b"<html><body>An abstract"),
+        target if target.contains("/cdx/") => Reply::ok(b"[]"),
+        _ if is_for(request, "wayback") => Reply::ok(b"{}"),
+        _ => Reply::of(404, "", b""),
+    });
+    let rig = rig(&server, &["unpaywall", "arxiv", "europe_pmc", "landing_page", "wayback"]);
+    let outcome = rig.finish(&json!({ "pmid": "7" }));
+    assert_eq!(in_short(&outcome), "fail http_status", "{outcome:?}");
+    let targets = server.targets();
+    let expected = [
+        "/europe_pmc/search?query=EXT_ID",
+        "/unpaywall/10.1234/abc?email=",
+        "/a.pdf",
+        "/landing_page/10.1234/abc",
+        "/wayback/wayback/available?",
+        "/wayback/cdx/search/cdx?",
+    ];
+    let as_expected = targets.iter().zip(expected).all(|(target, start)| target.starts_with(start));
+    assert!(targets.len() == expected.len() && as_expected, "{targets:?}");
+    let observed = observed(&outcome);
+    let of = |name: &str| observed.iter().find(|one| &*one.resolver == name);
+    assert_eq!(
+        of("unpaywall").map(|one| (one.asked, one.found, &*one.prefix)),
+        Some((1, 1, "10.1234"))
+    );
+    assert!(of("arxiv").is_none(), "nothing was learned that it could be asked about");
+}
+
+#[test]
+fn what_was_told_of_the_work_is_kept_for_the_next_attempt() {
+    let server = Server::start(|request| match request.before {
+        _ if is_for(request, "europe_pmc") => europe_pmc(),
+        0 if is_for(request, "unpaywall") => Reply::of(500, "", b"oops"),
+        _ if is_for(request, "unpaywall") => {
+            unpaywall(&[format!("http://{}/a.pdf", host_of(request))])
+        }
+        _ => Reply::ok(PDF),
+    });
+    let rig = rig(&server, &["unpaywall", "europe_pmc"]);
+    let mut job = job(&json!({ "pmid": "7" }));
+    let first = rig.finish_job(&mut job);
+    assert_eq!(in_short(&first), "retry http_status", "{first:?}");
+    let Outcome::Retry { checkpoint, .. } = first else { panic!() };
+    (job.attempt, job.attempts_total, job.checkpoint) = (2, 2, checkpoint);
+    assert_eq!(in_short(&rig.finish_job(&mut job)), "done ok");
+    let targets = server.targets();
+    let asked = |name: &str| targets.iter().filter(|target| target.starts_with(name)).count();
+    assert_eq!((asked("/europe_pmc/"), asked("/unpaywall/")), (1, 2), "{targets:?}");
+}
+
 #[test]
 fn a_signed_link_that_expired_is_resolved_once_more() {
     let server = Server::start(|request| match (request.target.as_str(), request.before) {
-        ("/f?sig=old", 0) => Reply::of(503, "", b""),
+        ("/f?sig=old", 0) => Reply::of(500, "", b""),
         ("/f?sig=old", _) => Reply::of(403, "", b"expired"),
         ("/f?sig=new", _) => Reply::ok(PDF),
         (_, before) => {

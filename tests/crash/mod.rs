@@ -1,5 +1,8 @@
 //! What survives: kill -9 at any moment, jobs that kill their process, processes that are stopped.
 
+mod fetching;
+mod web;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -7,10 +10,22 @@ use rustix::process::Signal;
 
 use crate::support::{Place, until};
 
+/// Whoever died has been cleared away.
+fn assert_no_owners(place: &Place) {
+    let leftovers: Vec<_> =
+        std::fs::read_dir(place.path("state/workqueue.sqlite-owners")).unwrap().collect();
+    assert!(leftovers.is_empty(), "owners left behind: {leftovers:?}");
+}
+
 fn noop_lines(count: usize, sleep_ms: u32) -> String {
     (0..count)
         .map(|n| format!("{{\"id\": \"job-{n}\", \"kind\": \"noop\", \"sleep_ms\": {sleep_ms}}}\n"))
         .collect()
+}
+
+/// How often a run is killed: `ORCH_TEST_KILLS`, or a dozen times.
+fn kills() -> usize {
+    std::env::var("ORCH_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
 }
 
 /// Every job is there once, done once, and the database is whole.
@@ -29,17 +44,16 @@ fn assert_all_done(place: &Place, count: usize) {
 #[test]
 fn kill_9_in_the_middle_of_a_drain_loses_nothing_and_repeats_nothing() {
     const JOBS: usize = 20_000;
-    let kills = std::env::var("ORCH_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let place = Place::new();
     place.write("jobs.jsonl", noop_lines(JOBS, 1));
     place.ok("queue import jobs.jsonl");
     let mut killed = 0;
-    for round in 0..kills {
+    for round in 0..kills() {
         let before = place.count("done");
         let mut child = place.start("queue run --workers 8 --drain");
         // Not before it has taken over and got going, and then at another moment each time.
         until("progress", || place.count("done") > before || child.is_over());
-        std::thread::sleep(Duration::from_millis((round * 7919) % 90));
+        std::thread::sleep(Duration::from_millis((round as u64 * 7919) % 90));
         if child.is_over() {
             break;
         }
@@ -54,9 +68,7 @@ fn kill_9_in_the_middle_of_a_drain_loses_nothing_and_repeats_nothing() {
     // lease_ttl_seconds is 600: this could not drain without taking over at once.
     place.ok("queue run --workers 8 --drain");
     assert_all_done(&place, JOBS);
-    let leftovers: Vec<_> =
-        std::fs::read_dir(place.path("state/workqueue.sqlite-owners")).unwrap().collect();
-    assert!(leftovers.is_empty(), "owners left behind: {leftovers:?}");
+    assert_no_owners(&place);
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! Small files over loopback: `orch queue run` (hashing, syncing, recording) beside `curl -Z` of the same URLs, both from
+//! nginx. Prints orch's time as a multiple of curl's, measured in turns.
+//!
+//! `cargo bench --bench fetch [-- RUNS]`; needs `nginx` and `curl` on the PATH and says so when they are not there.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{median, timed};
+
+const FILES: usize = 10_000;
+const FILE_BYTES: usize = 20_000;
+const PARALLEL: usize = 8;
+
+/// The origin; ends with the bench.
+struct Nginx {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    let runs = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(5) | 1;
+    for needed in ["nginx", "curl"] {
+        if Command::new(needed)
+            .arg("-V")
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .is_err()
+        {
+            println!("skipped: there is no {needed} on the PATH");
+            return;
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    make_files(root);
+    let nginx = serve(root);
+    let config = curl_config(root, nginx.port);
+    let list = list(root, nginx.port);
+    println!("{FILES} files of {FILE_BYTES} bytes, {PARALLEL} at a time");
+    println!("run   curl s   orch s   x curl");
+    let mut ratios = Vec::new();
+    for run in 1..=runs {
+        let (_, curl) = timed(|| curl_all(&config));
+        let place = root.join(format!("run{run}"));
+        fs::create_dir(&place).expect("a folder for the run");
+        orch(&place, &["queue", "import", &list.to_string_lossy()]);
+        let (_, orch) = timed(|| orch(&place, &["queue", "run", "--drain", "--allow-private"]));
+        assert_eq!(files_below(&place.join("artifacts")), FILES, "every file is there");
+        fs::remove_dir_all(&place).expect("the run's files are removed");
+        let ratio = orch.as_secs_f64() / curl.as_secs_f64();
+        println!("{run:>3} {:>8.3} {:>8.3} {ratio:>8.2}", curl.as_secs_f64(), orch.as_secs_f64());
+        ratios.push(ratio);
+    }
+    println!("med {:>8} {:>8} {:>8.2}", "", "", median(ratios));
+}
+
+/// The files: PDFs that differ.
+fn make_files(root: &Path) {
+    fs::create_dir(root.join("www")).expect("a folder for files");
+    for n in 0..FILES {
+        let mut bytes = format!("%PDF-1.4\n% {n}\n").into_bytes();
+        bytes.resize(FILE_BYTES - 30, b'x');
+        bytes.extend_from_slice(b"\nstartxref\n9\n%%EOF\n");
+        fs::write(root.join("www").join(format!("{n}.pdf")), bytes).expect("a file");
+    }
+}
+
+fn serve(root: &Path) -> Nginx {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    drop(listener);
+    let root = root.display();
+    let text = format!(
+        "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/nginx.log;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; sendfile on; keepalive_requests 1000000;\n\
+           client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;\n\
+           uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;\n\
+           server {{ listen 127.0.0.1:{port}; root {root}/www; }} }}\n"
+    );
+    let path = PathBuf::from(format!("{root}/nginx.conf"));
+    fs::write(&path, text).expect("its configuration");
+    let child = Command::new("nginx").arg("-c").arg(&path).stderr(Stdio::null()).spawn();
+    let nginx = Nginx { child: child.expect("nginx"), port };
+    while TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5))
+        .is_err()
+    {
+        std::thread::yield_now();
+    }
+    nginx
+}
+
+fn curl_config(root: &Path, port: u16) -> PathBuf {
+    fs::create_dir(root.join("curl")).expect("a folder for curl");
+    let path = root.join("curl.txt");
+    let mut file = fs::File::create(&path).expect("curl's list");
+    for n in 0..FILES {
+        let out = root.join("curl").join(format!("{n}.pdf"));
+        writeln!(file, "url = \"http://127.0.0.1:{port}/{n}.pdf\"\noutput = \"{}\"", out.display())
+            .expect("a line");
+    }
+    path
+}
+
+fn curl_all(config: &Path) {
+    let status = Command::new("curl")
+        .args(["-Z", "--parallel-max", &PARALLEL.to_string(), "-s", "-K"])
+        .arg(config)
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("curl").success(), "curl has them all");
+}
+
+fn list(root: &Path, port: u16) -> PathBuf {
+    let path = root.join("list.txt");
+    let mut file = fs::File::create(&path).expect("the list");
+    for n in 0..FILES {
+        writeln!(file, "http://127.0.0.1:{port}/{n}.pdf").expect("a line");
+    }
+    path
+}
+
+fn orch(place: &Path, args: &[&str]) {
+    let done = Command::new(env!("CARGO_BIN_EXE_orch"))
+        .args(args)
+        .current_dir(place)
+        .env_clear()
+        .env("HOME", place)
+        .env("ORCH_ORCHESTRATOR__MAX_PER_HOST", PARALLEL.to_string())
+        .env("ORCH_ORCHESTRATOR__MAX_WORKERS", PARALLEL.to_string())
+        .output()
+        .expect("orch");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn files_below(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
+}
