@@ -303,19 +303,18 @@ fn kept_bytes_that_are_others_by_now_are_not_gone_on_with() {
 
 #[test]
 fn a_cancelled_job_keeps_what_arrived() {
-    /// More than the buffers of both ends hold: when it is written, much of it has been read.
-    const SENT_BYTES: usize = 24 * 1_024 * 1_024;
     let rig = Rig::new();
-    let cancel = Arc::clone(&rig.cancel);
+    let (cancel, out) = (Arc::clone(&rig.cancel), rig.out.clone());
     let server = Server::start(move |_| {
-        let head = format!("HTTP/1.1 200 OK\r\n{TAG}Content-Length: 30000000\r\n\r\n%PDF-1.4\n");
-        let cancel = Arc::clone(&cancel);
-        Reply::raw([head.as_bytes(), &vec![b'x'; SENT_BYTES]].concat()).then_keep_sending(
-            move || {
+        let head = format!("HTTP/1.1 200 OK\r\n{TAG}Content-Length: 99000000\r\n\r\n%PDF-1.4\n");
+        let (cancel, out) = (Arc::clone(&cancel), out.clone());
+        Reply::raw(head).then_keep_sending(move || {
+            // When so much lies on the disk, the worker is in the midst of it.
+            if bytes_below(&out) >= 100_000 {
                 cancel.cancel(CancelReason::Stop);
-                vec![b'x']
-            },
-        )
+            }
+            vec![b'x'; 8_192]
+        })
     });
     match rig.receive(&server, None, &Expected::default()) {
         Ok(Received::Cut { partial: Some(partial), .. }) => {
@@ -447,4 +446,16 @@ fn what_was_kept_goes_when_the_job_is_skipped() {
     job.payload = json!({ "title": "no URL any more" }).to_string();
     assert_eq!(in_short(&rig.finish_job(&mut job)), "skipped no_open_copy");
     assert!(rig.files().is_empty(), "{:?}", rig.files());
+}
+
+/// How many bytes the files below a directory have.
+fn bytes_below(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        // It was renamed or removed meanwhile.
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
 }
