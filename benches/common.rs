@@ -1,7 +1,6 @@
-//! What the benches share: a queue in a fresh folder, medians, and one way to print.
+//! What the benches of the queue share: one in a fresh folder, and no-op jobs.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use orch::job::{JobSpec, Key, WallMs};
 use orch::queue::sqlite::{OpenOptions, SqliteStore};
@@ -45,17 +44,4 @@ pub(crate) fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>
         }
     }
     store.insert(&batch, OnDuplicate::Skip, WallMs(0)).expect("an insert");
-}
-
-/// How long `work` takes.
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let began = Instant::now();
-    let result = work();
-    (result, began.elapsed())
-}
-
-/// The middle of an odd number of figures.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

@@ -6,10 +6,12 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
 mod common;
+mod measure;
 
 use std::path::Path;
 
-use common::{insert, median, new_queue, noop_jobs, timed};
+use common::{insert, new_queue, noop_jobs};
+use measure::{median, timed};
 use orch::handler::Noop;
 use orch::run::Runner;
 use rusqlite::Connection;

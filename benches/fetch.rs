@@ -5,7 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
-mod common;
+mod measure;
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{median, timed};
+use measure::{median, timed};
 
 const FILES: usize = 10_000;
 const FILE_BYTES: usize = 20_000;

@@ -7,8 +7,10 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
 mod common;
+mod measure;
 
-use common::{insert, median, new_queue, noop_jobs, timed};
+use common::{insert, new_queue, noop_jobs};
+use measure::{median, timed};
 use orch::handler::Noop;
 use orch::run::{RunOptions, Runner};
 
