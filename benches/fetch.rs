@@ -19,6 +19,8 @@ use measure::{median, timed};
 const FILES: usize = 10_000;
 const FILE_BYTES: usize = 20_000;
 const PARALLEL: usize = 8;
+/// Out of the way: it is the workers that bound what is asked at the same time.
+const PER_HOST: usize = 64;
 
 /// The origin; ends with the bench.
 struct Nginx {
@@ -52,19 +54,19 @@ fn main() {
     let root = folder.path();
     make_files(root);
     let nginx = serve(root);
-    let config = curl_config(root, nginx.port);
     let list = list(root, nginx.port);
     println!("{FILES} files of {FILE_BYTES} bytes, {PARALLEL} at a time");
     println!("run   curl s   orch s   x curl");
     let mut ratios = Vec::new();
     for run in 1..=runs {
-        let (_, curl) = timed(|| curl_all(&config));
+        // A fresh folder for both, and nothing removed in between: file systems are slow to use again what was just freed.
         let place = root.join(format!("run{run}"));
         fs::create_dir(&place).expect("a folder for the run");
+        let config = curl_config(&place, nginx.port);
+        let (_, curl) = timed(|| curl_all(&config));
         orch(&place, &["queue", "import", &list.to_string_lossy()]);
         let (_, orch) = timed(|| orch(&place, &["queue", "run", "--drain", "--allow-private"]));
         assert_eq!(files_below(&place.join("artifacts")), FILES, "every file is there");
-        fs::remove_dir_all(&place).expect("the run's files are removed");
         let ratio = orch.as_secs_f64() / curl.as_secs_f64();
         println!("{run:>3} {:>8.3} {:>8.3} {ratio:>8.2}", curl.as_secs_f64(), orch.as_secs_f64());
         ratios.push(ratio);
@@ -144,7 +146,7 @@ fn orch(place: &Path, args: &[&str]) {
         .current_dir(place)
         .env_clear()
         .env("HOME", place)
-        .env("ORCH_ORCHESTRATOR__MAX_PER_HOST", PARALLEL.to_string())
+        .env("ORCH_ORCHESTRATOR__MAX_PER_HOST", PER_HOST.to_string())
         .env("ORCH_ORCHESTRATOR__MAX_WORKERS", PARALLEL.to_string())
         .output()
         .expect("orch");

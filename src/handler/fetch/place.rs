@@ -15,8 +15,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use tempfile::NamedTempFile;
 
 use super::by_content::ByContent;
@@ -27,7 +28,11 @@ use crate::handler::Completion;
 use crate::job::Outcome;
 
 /// The most files of one round.
-const GROUP_MAX: usize = 64;
+const GROUP_MAX: usize = 128;
+/// A round of so many files or more is a busy one.
+const BUSY_MIN: usize = 2;
+/// How long more files are waited for in a busy time.
+const GATHER: Duration = Duration::from_millis(5);
 /// From so many files and directories on, the whole file system is synced at once (Linux).
 #[cfg(target_os = "linux")]
 const SYNCFS_MIN: usize = 4;
@@ -151,7 +156,9 @@ struct Named {
 fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path, by_content: Option<&ByContent>) {
     let mut known = HashSet::new();
     let mut named: Vec<Named> = Vec::new();
-    while let Some(group) = next_group(queue, !named.is_empty()) {
+    let mut patient = false;
+    while let Some(group) = next_group(queue, !named.is_empty(), patient) {
+        patient = group.len() >= BUSY_MIN;
         let files: Vec<&File> = group
             .iter()
             .filter_map(|ready| ready.file.as_ref())
@@ -179,15 +186,32 @@ fn publish(queue: &Receiver<Ready>, disk: &impl Disk, root: &Path, by_content: O
     }
 }
 
-/// The files of the next round: waits for one, unless names are waiting for their sync. `None` when
-/// there will be no more.
-fn next_group(queue: &Receiver<Ready>, names_waiting: bool) -> Option<Vec<Ready>> {
+/// The files of the next round: waits for one, unless names are waiting for their sync. Where the last round was a busy one,
+/// more are `patient`ly gathered: a disk takes as long for one file as for many. `None` when there will be no more.
+fn next_group(queue: &Receiver<Ready>, names_waiting: bool, patient: bool) -> Option<Vec<Ready>> {
     let mut group = Vec::new();
     if !names_waiting {
         group.push(queue.recv().ok()?);
     }
     group.extend(queue.try_iter().take(GROUP_MAX - group.len()));
+    if patient {
+        gather(queue, &mut group);
+    }
     Some(group)
+}
+
+/// Takes in what comes within [`GATHER`], up to a full group.
+fn gather(queue: &Receiver<Ready>, group: &mut Vec<Ready>) {
+    let late = after(GATHER);
+    while group.len() < GROUP_MAX {
+        select! {
+            recv(queue) -> ready => match ready {
+                Ok(ready) => group.push(ready),
+                Err(_) => return,
+            },
+            recv(late) -> _ => return,
+        }
+    }
 }
 
 /// The directories whose entries changed: where files were named, and their parent the first time one
