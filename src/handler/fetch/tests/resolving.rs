@@ -258,9 +258,12 @@ fn an_archive_is_asked_last_and_only_for_what_failed() {
         if is_for(request, "unpaywall") {
             return unpaywall(&[format!("http://gone.test:{}/a.pdf", port_of(request))]);
         }
+        if target.starts_with("/wayback/web/20190101000000id_/http") {
+            return Reply::ok(PDF);
+        }
         if is_for(request, "wayback") {
             let closest = json!({ "available": true, "status": "200", "timestamp": "20190101000000",
-                "url": format!("http://{}/web/2019/x", host_of(request)) });
+                "url": "http://web.archive.org/web/20190101000000/http://gone.test/a.pdf" });
             return Reply::ok(
                 json!({ "archived_snapshots": { "closest": closest } }).to_string().as_bytes(),
             );
@@ -269,10 +272,11 @@ fn an_archive_is_asked_last_and_only_for_what_failed() {
         Reply::of(404, "", b"")
     });
     let rig = rig(&server, &["unpaywall", "wayback"]);
-    let mut job = job(&wanted());
-    // What it finds lies at web.archive.org, which here is nobody.
-    let _ = rig.finish_job(&mut job);
+    let outcome = rig.finish(&wanted());
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+    assert_eq!(detail(&outcome)["resolver"], "wayback");
     let targets = server.targets();
+    assert_eq!(targets.len(), 4, "{targets:?}");
     assert!(targets[2].starts_with("/wayback/wayback/available?url="), "{targets:?}");
     assert!(targets[2].contains("gone.test"), "{targets:?}");
 }

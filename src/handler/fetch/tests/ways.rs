@@ -195,6 +195,24 @@ fn a_certificate_is_trusted_only_when_its_authority_is() {
 }
 
 #[test]
+fn a_way_that_leaves_tls_is_followed_without_its_cookies_and_told() {
+    let plain = Server::start(|_| Reply::ok(PDF));
+    let (ca_file, config) = authority();
+    let to = plain.url_as("a.test", "/a.pdf");
+    let secure = Server::start_tls(config, move |_| {
+        let cookies = "Set-Cookie: k=secret; Secure; Path=/\r\nSet-Cookie: open=1; Path=/\r\n";
+        Reply::of(302, &format!("Location: {to}\r\n{cookies}"), b"")
+    });
+    let rig = Rig::with(|settings| settings.ca_file = Some(ca_file.path().to_owned()));
+    let outcome = rig.finish(&json!({ "url": https(&secure, "a.test") }));
+    let Outcome::Done { note, .. } = &outcome else { panic!("{outcome:?}") };
+    assert!(note.message.contains("without TLS"), "{note:?}");
+    assert_eq!(detail(&outcome)["flags"], json!(["downgraded"]));
+    let head = plain.seen()[0].head.to_ascii_lowercase();
+    assert!(head.contains("cookie: open=1") && !head.contains("secret"), "{head}");
+}
+
+#[test]
 fn tls_goes_through_a_proxy_in_a_tunnel() {
     let (ca_file, config) = authority();
     let server = Server::start_tls(config, |_| Reply::ok(PDF));
