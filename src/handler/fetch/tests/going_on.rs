@@ -1,30 +1,12 @@
 //! Nothing that was learned is asked for again, and every walk ends: over deferrals, retries and conversations.
 
 use super::server::{Reply, Request, Server};
+use super::services::{absent, host_of, is_for, rig, wanted};
 use super::*;
 use crate::handler::CancelReason;
 use crate::handler::fetch::resolve::{Active, Ask, No, Plan, Reply as Said, Resolver, Step, Work};
 use crate::job::LimitKey;
 use crate::limit::KeyLimits;
-
-/// A rig whose resolvers are `names`, all of them at this server (each below a path of its own name).
-fn rig(server: &Server, names: &[&str]) -> Rig {
-    Rig::with(|settings| {
-        settings.contact_email = Some("me@lib.test".to_owned());
-        settings.resolvers = names
-            .iter()
-            .map(|name| ResolverSettings {
-                base_url: Some(Url::parse(&server.url(&format!("/{name}"))).unwrap()),
-                enabled: Some(true),
-                ..ResolverSettings::named(name)
-            })
-            .collect();
-    })
-}
-
-fn is_for(request: &Request, name: &str) -> bool {
-    request.target.starts_with(&format!("/{name}/"))
-}
 
 /// An answer of Unpaywall with PDFs at these paths of the same server.
 fn unpaywall(request: &Request, paths: &[String]) -> Reply {
@@ -34,22 +16,8 @@ fn unpaywall(request: &Request, paths: &[String]) -> Reply {
     Reply::ok(json!({ "doi": "10.1234/abc", "oa_locations": locations }).to_string().as_bytes())
 }
 
-fn absent() -> Reply {
-    Reply::of(404, "", br#"{"HTTP_status_code":404,"error":true,"message":"x"}"#)
-}
-
 fn page_to(url: &str) -> Reply {
     Reply::ok(format!(r#"<html><meta name="citation_pdf_url" content="{url}"><body>x"#).as_bytes())
-}
-
-fn host_of(request: &Request) -> String {
-    let head = request.head.to_ascii_lowercase();
-    let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    host.trim().to_owned()
-}
-
-fn wanted() -> Value {
-    json!({ "doi": "10.1234/abc" })
 }
 
 /// The next attempt at a job that is to be tried again.

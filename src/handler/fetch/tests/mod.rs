@@ -10,6 +10,7 @@ mod redirects;
 mod resolving;
 mod resuming;
 mod server;
+mod services;
 mod ways;
 
 use std::io;

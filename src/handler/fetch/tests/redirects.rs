@@ -1,6 +1,7 @@
 //! Redirects: followed by us, hop by hop, each under a permit of its own.
 
 use super::server::{Reply, Server};
+use super::services::port_of;
 use super::*;
 
 #[test]
@@ -41,7 +42,7 @@ fn circles_and_endless_chains_end() {
 fn a_redirect_to_a_full_host_defers_and_goes_on_from_that_hop() {
     let server = Server::start(|request| match request.target.as_str() {
         "/gone" => Reply::of(404, "", b""),
-        "/a" => Reply::to(&format!("http://b.test:{}/b", port_of(&request.head))),
+        "/a" => Reply::to(&format!("http://b.test:{}/b", port_of(request))),
         _ => Reply::ok(PDF),
     });
     let rig = Rig::new();
@@ -74,7 +75,7 @@ fn a_redirect_to_a_full_host_defers_and_goes_on_from_that_hop() {
 #[test]
 fn every_permit_is_back_when_the_attempt_is_over() {
     let server = Server::start(|request| match request.target.as_str() {
-        "/a" => Reply::to(&format!("http://b.test:{}/b", port_of(&request.head))),
+        "/a" => Reply::to(&format!("http://b.test:{}/b", port_of(request))),
         _ => Reply::ok(PDF),
     });
     let rig = Rig::new();
@@ -83,11 +84,4 @@ fn every_permit_is_back_when_the_attempt_is_over() {
         let key = Key::new(None, Some(host)).unwrap();
         assert!(rig.gate.try_admit(&key, Mono::default()).is_ok(), "{host}");
     }
-}
-
-/// The port in the `Host` header.
-fn port_of(head: &str) -> String {
-    let head = head.to_ascii_lowercase();
-    let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    host.rsplit(':').next().unwrap().trim().to_owned()
 }

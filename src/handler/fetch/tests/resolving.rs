@@ -1,22 +1,8 @@
 //! From an identifier to a file: services on loopback, asked in order, and what becomes of what they say.
 
 use super::server::{Reply, Request, Server};
+use super::services::{absent, host_of, is_for, port_of, rig, wanted};
 use super::*;
-
-/// A rig whose resolvers are `names`, all of them at this server (each below a path of its own name).
-fn rig(server: &Server, names: &[&str]) -> Rig {
-    Rig::with(|settings| {
-        settings.contact_email = Some("me@lib.test".to_owned());
-        settings.resolvers = names
-            .iter()
-            .map(|name| ResolverSettings {
-                base_url: Some(Url::parse(&server.url(&format!("/{name}"))).unwrap()),
-                enabled: Some(true),
-                ..ResolverSettings::named(name)
-            })
-            .collect();
-    })
-}
 
 /// An answer of Unpaywall with PDFs at these URLs.
 fn unpaywall(urls: &[String]) -> Reply {
@@ -25,20 +11,6 @@ fn unpaywall(urls: &[String]) -> Reply {
         .map(|url| json!({ "url_for_pdf": url, "license": "cc-by", "version": "publishedVersion" }))
         .collect();
     Reply::ok(json!({ "doi": "10.1234/abc", "oa_locations": locations }).to_string().as_bytes())
-}
-
-fn absent() -> Reply {
-    let body = json!({ "HTTP_status_code": 404, "error": true, "message": "x" });
-    Reply::of(404, "", body.to_string().as_bytes())
-}
-
-fn wanted() -> Value {
-    json!({ "doi": "10.1234/ABC" })
-}
-
-/// Asked below which resolver's path.
-fn is_for(request: &Request, name: &str) -> bool {
-    request.target.starts_with(&format!("/{name}/"))
 }
 
 #[test]
@@ -392,16 +364,6 @@ fn each_request_is_made_under_its_resolver_and_host() {
     assert_eq!(in_short(&rig.run(&job)), "done ok");
     // What was learned before a deferral is not asked for again.
     assert_eq!(server.targets().len(), 2, "{:?}", server.targets());
-}
-
-fn host_of(request: &Request) -> String {
-    let head = request.head.to_ascii_lowercase();
-    let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    host.trim().to_owned()
-}
-
-fn port_of(request: &Request) -> String {
-    host_of(request).rsplit(':').next().unwrap().to_owned()
 }
 
 fn md5_of(bytes: &[u8]) -> String {
