@@ -29,7 +29,9 @@ impl Resolver for Osf {
             FILE => self.own(&step.carried)?,
             _ => return None,
         };
-        Some(Ask { accept: "application/vnd.api+json, application/json", ..Ask::json(url) })
+        let ask = Ask { accept: "application/vnd.api+json, application/json", ..Ask::json(url) };
+        // A personal access token raises the limit (developer.osf.io, "Rate limiting").
+        Some(ask.with_key("authorization", "Bearer ", self.0.key.as_ref()))
     }
 
     fn read(&self, work: &Work, step: &Step, reply: &Reply<'_>) -> Result<Said, No> {

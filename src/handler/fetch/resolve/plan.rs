@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_on_for_its_key_sends_it_and_nobody_else_does() {
+        let works = crate::handler::fetch::resolve::trial::everything();
+        for service in SERVICES {
+            let base = Url::parse(service.base).unwrap();
+            let key = Some(ApiKey::new("thekey"));
+            let resolver = (service.make)(Terms { base, key, contact: Some("me@lib.test".into()) });
+            let Some(ask) = resolver.ask(&works, &Step::default()) else { continue };
+            let in_header = ask.secret.is_some_and(|(_, key)| key.reveal().contains("thekey"));
+            let sends = in_header || ask.url.as_str().contains("thekey");
+            assert_eq!(sends, service.needs == Needs::Key, "{}", service.name);
+        }
+    }
+
+    #[test]
     fn a_wrong_name_and_a_wrong_address_are_refused() {
         let error = |own: ResolverSettings| Plan::new(&[own], None).err().unwrap().to_string();
         assert!(error(ResolverSettings::named("unpaywal")).contains("unpaywal"));
