@@ -24,6 +24,8 @@ use crate::job::{ErrorReason, Key, Reason};
 const MAX_REPLY_BYTES: u64 = 8 * 1_024 * 1_024;
 /// The most answers of one conversation: an archive is asked twice for each of three URLs, everybody else less.
 pub(super) const MAX_STEPS: u32 = 12;
+/// A shorter text is no secret.
+const MIN_SECRET_BYTES: usize = 6;
 /// How long an answer may take from its head to its end.
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// The most redirects of one request to a service.
@@ -85,7 +87,8 @@ pub(super) fn step(
 fn without_secrets(net: &Net, mut no: No) -> No {
     let keys = net.settings.resolvers.iter().filter_map(|own| own.api_key.as_ref());
     let secrets = keys.map(ApiKey::reveal).chain(net.settings.contact_email.as_deref());
-    for secret in secrets.filter(|secret| !secret.is_empty()) {
+    // No service gives shorter keys, and a shorter text may stand in any sentence.
+    for secret in secrets.filter(|secret| secret.len() >= MIN_SECRET_BYTES) {
         if no.message.contains(secret) {
             no.message = no.message.replace(secret, "…").into();
         }
