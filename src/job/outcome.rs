@@ -244,7 +244,7 @@ impl Outcome {
     /// whose attempts are used up ends in error, with its own reason.
     #[must_use]
     pub fn settle(self, attempt: u32, terms: RetryTerms, now: WallMs, uniform: [f64; 2]) -> Change {
-        let finish = |state, reason, note| Change::Finish { state, reason, note };
+        let finish = |state, reason, note| Change::Finish { state, reason, note, checkpoint: None };
         match self {
             Outcome::Done { reason, note } => finish(FinalState::Done, Reason::Done(reason), note),
             Outcome::Skipped { reason, note } => {
@@ -253,8 +253,9 @@ impl Outcome {
             Outcome::Fail { reason, note } => {
                 finish(FinalState::Error, Reason::Error(reason), note)
             }
-            Outcome::Retry { reason, note, .. } if attempt >= terms.max_attempts => {
-                finish(FinalState::Error, Reason::Error(reason), note)
+            Outcome::Retry { reason, note, checkpoint, .. } if attempt >= terms.max_attempts => {
+                let (state, reason) = (FinalState::Error, Reason::Error(reason));
+                Change::Finish { state, reason, note, checkpoint }
             }
             Outcome::Retry { reason, note, after_ms, checkpoint } => {
                 let backoff_ms = terms.policy.delay_ms(attempt, uniform);
@@ -328,6 +329,9 @@ pub enum Change {
         reason: Reason,
         /// The particulars.
         note: Note,
+        /// Replaces the checkpoint of a job that ends in error, when present: what its last attempt learned is of use if
+        /// somebody puts it back.
+        checkpoint: Option<Vec<u8>>,
     },
     /// Back in the queue until a time. The attempt counts.
     Again {
@@ -442,6 +446,18 @@ mod tests {
         assert_eq!(not_before(settled(busy(Some(7_000)), 1)), 17_000);
         assert_eq!(not_before(settled(busy(Some(0)), 1)), 11_000);
         assert_eq!(not_before(settled(busy(None), 1)), 11_000);
+    }
+
+    #[test]
+    fn what_the_last_attempt_learned_goes_with_its_end() {
+        let outcome = Outcome::Retry {
+            reason: ErrorReason::Truncated,
+            note: Note::default(),
+            after_ms: None,
+            checkpoint: Some(b"kept".to_vec()),
+        };
+        let Change::Finish { checkpoint, .. } = settled(outcome, 3) else { panic!() };
+        assert_eq!(checkpoint.as_deref(), Some(&b"kept"[..]));
     }
 
     #[test]

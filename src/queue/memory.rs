@@ -129,10 +129,10 @@ impl Store for MemoryStore {
 
     fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
         let checkpoints = turn.settle.iter().filter_map(|settlement| match &settlement.change {
-            Change::Again { checkpoint, .. } | Change::Defer { checkpoint, .. } => {
-                checkpoint.as_ref()
-            }
-            Change::Finish { .. } | Change::HandBack => None,
+            Change::Finish { checkpoint, .. }
+            | Change::Again { checkpoint, .. }
+            | Change::Defer { checkpoint, .. } => checkpoint.as_ref(),
+            Change::HandBack => None,
         });
         if let Some(bytes) = checkpoints.map(Vec::len).find(|bytes| *bytes > MAX_CHECKPOINT_BYTES) {
             return Err(StoreError::CheckpointTooLarge(bytes));

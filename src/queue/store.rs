@@ -494,7 +494,8 @@ pub trait Store: Send {
 
     /// One turn of a dispatcher. See [`Turn`].
     ///
-    /// A checkpoint is removed when its job ends done or skipped and kept when it ends in error. What an accepted
+    /// A checkpoint is removed when its job ends done or skipped, and kept, or replaced by the one it ends with, when it ends
+    /// in error. What an accepted
     /// settlement observed ([`Change::observed`]) is added to [`Store::yields`]; that of a stale one to nothing.
     ///
     /// # Errors

@@ -48,7 +48,12 @@ fn fail_all(queue: &mut WorkQueue) {
                 };
                 Settlement {
                     token: job.token,
-                    change: Change::Finish { state, reason, note: Note::new("for the test") },
+                    change: Change::Finish {
+                        state,
+                        reason,
+                        note: Note::new("for the test"),
+                        checkpoint: None,
+                    },
                     started_at: now,
                     elapsed_ms: 1,
                 }

@@ -57,7 +57,7 @@ impl Place {
             .iter()
             .map(|job| Settlement {
                 token: job.token,
-                change: Change::Finish { state, reason, note: note.clone() },
+                change: Change::Finish { state, reason, note: note.clone(), checkpoint: None },
                 started_at: now,
                 elapsed_ms: 1_234,
             })

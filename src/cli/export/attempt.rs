@@ -184,7 +184,12 @@ mod tests {
 
     fn done(detail: Option<&str>) -> Change {
         let note = Note { detail: detail.map(str::to_owned), ..Note::default() };
-        Change::Finish { state: FinalState::Done, reason: Reason::Done(DoneReason::Ok), note }
+        Change::Finish {
+            state: FinalState::Done,
+            reason: Reason::Done(DoneReason::Ok),
+            note,
+            checkpoint: None,
+        }
     }
 
     fn again(reason: ErrorReason, detail: &str) -> Change {

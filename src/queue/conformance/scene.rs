@@ -61,7 +61,7 @@ pub(super) fn failed(reason: ErrorReason) -> Change {
 }
 
 pub(super) fn finish(state: FinalState, reason: &str, note: Note) -> Change {
-    Change::Finish { state, reason: Reason::from_name(reason).unwrap(), note }
+    Change::Finish { state, reason: Reason::from_name(reason).unwrap(), note, checkpoint: None }
 }
 
 /// Failed with a timeout, and again at `not_before`.

@@ -304,7 +304,10 @@ fn leave(change: Change, bytes: Option<&[u8]>) -> Change {
             Change::Again { not_before, reason, note, checkpoint }
         }
         Change::Defer { key, not_before, .. } => Change::Defer { key, not_before, checkpoint },
-        other => other,
+        Change::Finish { state, reason, note, .. } => {
+            Change::Finish { state, reason, note, checkpoint }
+        }
+        other @ Change::HandBack => other,
     }
 }
 
@@ -313,8 +316,9 @@ pub fn a_checkpoint_is_kept_until_replaced_or_finished_well(subject: &mut dyn Su
     let mut process = Process::start(subject);
     let large = vec![0xA5; MAX_CHECKPOINT_BYTES];
     process.insert(&[job("a")]);
-    let steps: [(Change, Option<&[u8]>); 11] = [
-        (again(START), None),
+    let steps: [(Change, Option<&[u8]>); 14] = [
+        (leave(failed(ErrorReason::Dns), Some(b"zero")), Some(b"zero")),
+        (again(START), Some(b"zero")),
         (leave(again(START), Some(b"one")), Some(b"one")),
         (again(START), Some(b"one")),
         (defer("b.example"), Some(b"one")),
@@ -325,6 +329,8 @@ pub fn a_checkpoint_is_kept_until_replaced_or_finished_well(subject: &mut dyn Su
         (leave(again(START), Some(b"three")), Some(b"three")),
         (failed(ErrorReason::Dns), Some(b"three")),
         (failed(ErrorReason::Dns), Some(b"three")),
+        (leave(failed(ErrorReason::Dns), Some(b"four")), Some(b"four")),
+        (failed(ErrorReason::Dns), Some(b"four")),
     ];
     for (step, (change, expected)) in steps.into_iter().enumerate() {
         let token = process.lease_only().token;

@@ -27,8 +27,8 @@ fn observed(resolver: &str, prefix: &str, n: u32) -> Observation {
 /// The change, its note telling of these.
 fn observing(change: Change, observed: Vec<Observation>) -> Change {
     match change {
-        Change::Finish { state, reason, note } => {
-            Change::Finish { state, reason, note: note.with_observed(observed) }
+        Change::Finish { state, reason, note, checkpoint } => {
+            Change::Finish { state, reason, note: note.with_observed(observed), checkpoint }
         }
         Change::Again { not_before, reason, note, checkpoint } => {
             Change::Again { not_before, reason, note: note.with_observed(observed), checkpoint }

@@ -359,7 +359,7 @@ fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
     let ran = (settlement.started_at, settlement.elapsed_ms);
     let event = settlement.change.event();
     match &settlement.change {
-        Change::Finish { state, reason, note } => {
+        Change::Finish { state, reason, note, checkpoint } => {
             let first = job.attempts_total == 1 && job.losses == 0;
             if *state != FinalState::Done || !first {
                 job.tell(state.state().name(), Some(*reason), &note.message, ran);
@@ -367,9 +367,10 @@ fn apply(job: &mut Job, settlement: &Settlement, now: WallMs) {
             if *state == FinalState::Done {
                 job.previous.clone_from(&note.detail);
             }
-            if *state != FinalState::Error {
-                job.checkpoint = None;
-            }
+            job.checkpoint = match state {
+                FinalState::Error => checkpoint.clone().or(job.checkpoint.take()),
+                FinalState::Done | FinalState::Skipped => None,
+            };
             job.verdict = Some(Verdict { reason: *reason, note: note.clone() });
             job.elapsed_ms = Some(settlement.elapsed_ms);
             job.changed_at = now;

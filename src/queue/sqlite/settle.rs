@@ -25,7 +25,8 @@ const FIRST: Epoch = Epoch(1);
 /// Whether all checkpoints are small enough: asked before the transaction.
 pub(super) fn check_checkpoints(settlements: &[Settlement]) -> Result<(), StoreError> {
     let too_large = settlements.iter().find_map(|settlement| match &settlement.change {
-        Change::Again { checkpoint: Some(data), .. }
+        Change::Finish { checkpoint: Some(data), .. }
+        | Change::Again { checkpoint: Some(data), .. }
         | Change::Defer { checkpoint: Some(data), .. } => {
             Some(data.len()).filter(|bytes| *bytes > MAX_CHECKPOINT_BYTES)
         }
@@ -65,8 +66,9 @@ fn apply(
     now: WallMs,
 ) -> Worked<()> {
     match &settlement.change {
-        Change::Finish { state, reason, note } => {
-            let end = End { state: *state, reason: *reason, note };
+        Change::Finish { state, reason, note, checkpoint } => {
+            let checkpoint = checkpoint.as_deref();
+            let end = End { state: *state, reason: *reason, note, checkpoint };
             finish(batch, first, settlement, lane, end, now)
         }
         Change::Again { not_before, reason, note, checkpoint } => {
@@ -108,6 +110,7 @@ struct End<'s> {
     state: FinalState,
     reason: Reason,
     note: &'s Note,
+    checkpoint: Option<&'s [u8]>,
 }
 
 fn finish(
@@ -145,7 +148,9 @@ fn finish(
         (false, FinalState::Done, false) => _ = batch.run(sql::REPLACE_RESULT, particulars)?,
         (false, _, _) => set_result(batch, job, end.note)?,
     }
-    if past.is_some() && end.state != FinalState::Error {
+    if end.state == FinalState::Error {
+        set_checkpoint(batch, job, end.checkpoint)?;
+    } else if past.is_some() {
         batch.run(sql::DELETE_CHECKPOINT, [job.0])?;
     }
     Ok(())
