@@ -57,6 +57,11 @@ impl Rig {
     }
 
     fn with(change: impl FnOnce(&mut FetchSettings)) -> Rig {
+        Rig::with_names(change, here)
+    }
+
+    /// The same, where names have the addresses that `ask` says.
+    fn with_names(change: impl FnOnce(&mut FetchSettings), ask: super::dns::Ask) -> Rig {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("out");
         let mut settings = FetchSettings {
@@ -68,7 +73,7 @@ impl Rig {
         };
         change(&mut settings);
         Rig {
-            handler: FetchHandler::with_names(settings, here).unwrap(),
+            handler: FetchHandler::with_names(settings, ask).unwrap(),
             out,
             gate: Gate::new(Limits { max_per_host: Some(1), ..Limits::default() }),
             clock: Manual::at(NOW),

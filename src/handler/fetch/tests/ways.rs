@@ -194,6 +194,50 @@ fn a_certificate_is_trusted_only_when_its_authority_is() {
     assert_eq!(server.targets().len(), 1);
 }
 
+/// A socket at this port of `::1` that swallows whoever knocks: its queue is full and nobody empties it. `None` where there is
+/// no IPv6.
+#[cfg(target_os = "linux")]
+fn swallowing(port: u16) -> Option<(std::os::fd::OwnedFd, TcpStream)> {
+    use std::net::{Ipv6Addr, SocketAddr};
+
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let listener = socket(AddressFamily::INET6, SocketType::STREAM, None).ok()?;
+    bind(&listener, &address).ok()?;
+    listen(&listener, 0).ok()?;
+    Some((listener, TcpStream::connect(address).ok()?))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_ipv6_address_that_swallows_packets_gives_way_to_the_next_and_is_asked_last_from_then_on() {
+    fn both(_: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(vec![std::net::Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
+    }
+    let server = Server::start(|_| Reply::ok(PDF).then_close());
+    let port = server.address().port();
+    let Some(swallowing) = swallowing(port) else {
+        eprintln!("skipped: there is no IPv6 here");
+        return;
+    };
+    let rig = Rig::with_names(|settings| settings.connect_timeout = Duration::from_secs(2), both);
+    let url = server.url_as("both.test", "/a.pdf");
+    let outcome = rig.fetch_url(&url);
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+
+    // Whoever asked there first now would get another answer.
+    drop(swallowing);
+    let other = TcpListener::bind(("::1", port)).unwrap();
+    thread::spawn(move || {
+        for mut stream in other.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    std::fs::remove_file(&rig.files()[0]).unwrap();
+    let outcome = rig.fetch_url(&url);
+    assert_eq!(in_short(&outcome), "done ok", "{outcome:?}");
+}
+
 #[test]
 fn a_way_that_leaves_tls_is_followed_without_its_cookies_and_told() {
     let plain = Server::start(|_| Reply::ok(PDF));
