@@ -1,11 +1,13 @@
-//! The `fetch` handler: from a line that carries URLs to a verified PDF on disk.
+//! The `fetch` handler: from a line that names a work, or carries URLs for it, to a verified file on disk.
 //!
 //! ```text
-//!   payload   which URLs, which checksum, which cap
-//!   name      where the file belongs: there already and whole? then the job is done
-//!   walk      candidate by candidate, hop by hop, each under its permit
+//!   payload   which work, which URLs, which checksum, which cap
+//!   name      where the file belongs: there already and whole? then the job is done (or asked about: revalidate)
+//!   walk      resolver by resolver (resolve/), candidate by candidate, hop by hop; progress is what it has learned
+//!   exchange  one request: robots.txt (permission), a permit, the answer; told to wait? then the host is held
 //!   client    address -> dns -> transport: only public addresses, every wait can be cancelled
-//!   download  counted, bounded, hashed, looked at; to a hidden temporary file
+//!   download  counted, bounded, hashed, looked at; to a hidden temporary file, gone on with where it broke off
+//!   conclude  when nobody had it: what the job comes to, and why
 //!   place     the publisher: sync, rename, sync, and only then is the job done
 //! ```
 //!

@@ -26,7 +26,7 @@ use super::page;
 use super::permission;
 use super::progress::{Counted, Lead, Progress, Trail};
 use super::resolve::{
-    ARCHIVE, Active, Candidate, LANDING_PAGE, Leads, NoKind, Said, Work, key_of_file,
+    ARCHIVE, Active, Candidate, LANDING_PAGE, Leads, No, NoKind, Said, Work, key_of_file,
 };
 use super::robots::Known;
 use super::service::{self, Interrupted, Stepped};
@@ -37,7 +37,7 @@ use crate::job::{ErrorReason, Key, Mono, Observation, Outcome, Reason, SkipReaso
 
 /// How often one attempt waits for a host that says it is busy, before that counts as a failure.
 const MAX_WAITS: u32 = 30;
-/// How often a server is asked whether it has prepared the file.
+/// How often a server is asked again that prepares the file, or has too much to do and does not say until when.
 const MAX_POLLS: u32 = 3;
 /// How long to wait between two such questions, where the server does not say.
 const POLL_SECONDS: u64 = 5;
@@ -190,10 +190,7 @@ impl Walk<'_, '_, '_> {
                     return Err(self.wait(key, None).into());
                 }
                 let message = "it asked to be left alone again and again";
-                Stepped::No(
-                    super::resolve::No::new(NoKind::Busy, message),
-                    ErrorReason::RateLimited,
-                )
+                Stepped::No(No::new(NoKind::Busy, message), ErrorReason::RateLimited)
             }
             Err(Interrupted::Attempt(fault)) => return Err(self.ended(fault)),
         };
@@ -566,7 +563,8 @@ impl Walk<'_, '_, '_> {
                 let page = download::drain(response.into_body());
                 let verdict = self.verdict_of(status, after_ms, &page);
                 if status == StatusCode::SERVICE_UNAVAILABLE && verdict.passing {
-                    return Err(self.overloaded(lead, trail, verdict)?);
+                    // It does not say until when: its host is being left alone for a moment.
+                    return Err(self.poll(lead, trail, None, verdict));
                 }
                 Err(verdict.into())
             }
@@ -583,23 +581,6 @@ impl Walk<'_, '_, '_> {
         verdict
     }
 
-    /// 503 that does not say until when: its host is being left alone for a moment, and asked a few times more before that
-    /// counts as a failure.
-    fn overloaded(
-        &mut self,
-        lead: &Lead,
-        trail: &mut Trail,
-        verdict: Verdict,
-    ) -> Result<Fault, Verdict> {
-        trail.polls += 1;
-        if trail.polls > MAX_POLLS {
-            return Ok(verdict.into());
-        }
-        trail.unvisit();
-        let key = self.key(lead, &trail.next)?;
-        Ok(self.wait(key, Some(trail)).into())
-    }
-
     /// 202: the file is being prepared.
     fn prepared_later(
         &mut self,
@@ -609,14 +590,34 @@ impl Walk<'_, '_, '_> {
     ) -> Result<Answer, Fault> {
         let after_ms = exchange::retry_after_ms(response.headers(), self.context);
         let page = download::drain(response.into_body());
-        trail.polls += 1;
         let after = Duration::from_millis(after_ms.unwrap_or(POLL_SECONDS * 1_000).max(1_000));
-        if trail.polls > MAX_POLLS || after > self.net.settings.give_up {
-            return Err(self.verdict_of(StatusCode::ACCEPTED, after_ms, &page).into());
+        let verdict = self.verdict_of(StatusCode::ACCEPTED, after_ms, &page);
+        Err(self.poll(lead, trail, Some(after), verdict))
+    }
+
+    /// The same URL is asked again in this attempt, `after` so long, or when its host is not held any more; unless that is too
+    /// long, or was often enough: then `verdict` it is.
+    fn poll(
+        &mut self,
+        lead: &Lead,
+        trail: &mut Trail,
+        after: Option<Duration>,
+        verdict: Verdict,
+    ) -> Fault {
+        trail.polls += 1;
+        let is_too_long = after.is_some_and(|after| after > self.net.settings.give_up);
+        if trail.polls > MAX_POLLS || is_too_long {
+            return verdict.into();
         }
         trail.unvisit();
-        let key = self.key(lead, &trail.next)?;
-        Err(self.wait_for(key, trail, after).into())
+        let key = match self.key(lead, &trail.next) {
+            Ok(key) => key,
+            Err(verdict) => return verdict.into(),
+        };
+        match after {
+            Some(after) => self.wait_for(key, trail, after).into(),
+            None => self.wait(key, Some(trail)).into(),
+        }
     }
 
     fn receive(
