@@ -4,9 +4,10 @@
 //! asks a [`Clock`]. Leases and waits use monotonic time; only what people asked for (`run_at`,
 //! retries that must outlive the process) uses wall time.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::job::{Mono, WallMs};
 
@@ -14,29 +15,21 @@ use crate::job::{Mono, WallMs};
 pub trait Clock: Send + Sync {
     /// Wall-clock time; may step.
     fn wall(&self) -> WallMs;
-    /// Monotonic time since this clock began; never steps back.
+    /// Monotonic time since some start that all processes on this machine share; never steps back.
     fn mono(&self) -> Mono;
     /// Lets `duration` pass. Only for gathering what comes in anyway; whoever waits for something waits for its event.
     fn pause(&self, duration: Duration);
 }
 
-/// The machine's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct System {
-    began: Instant,
-}
+/// The machine's clock. Its monotonic time is that since the machine started, and so the same in all its processes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
 
 impl System {
-    /// A clock whose monotonic time begins now.
+    /// The clock.
     #[must_use]
     pub fn new() -> System {
-        System { began: Instant::now() }
-    }
-}
-
-impl Default for System {
-    fn default() -> System {
-        System::new()
+        System
     }
 }
 
@@ -50,7 +43,10 @@ impl Clock for System {
     }
 
     fn mono(&self) -> Mono {
-        Mono(self.began.elapsed())
+        let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
+        // Neither is ever negative, and nanoseconds are below a second's.
+        let nanos = u32::try_from(tv_nsec).unwrap_or(0);
+        Mono(Duration::new(u64::try_from(tv_sec).unwrap_or(0), nanos))
     }
 
     fn pause(&self, duration: Duration) {

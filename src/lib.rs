@@ -39,7 +39,7 @@
 //!   an outcome  queue      Outcome -> settled row, fenced by the epoch
 //! ```
 //!
-//! `job` is their common vocabulary, `clock` the only place that asks the time, `process` knows process
+//! `job` is their common vocabulary, `share` what processes know of a key and how they divide its limit, `clock` the only place that asks the time, `process` knows process
 //! groups, `telemetry` listens to the events of a run, `config` holds the settings, and `cli` composes it all.
 
 pub mod cli;
@@ -52,6 +52,7 @@ pub mod limit;
 pub mod process;
 pub mod queue;
 pub mod run;
+pub mod share;
 pub mod telemetry;
 
 #[cfg(fuzzing)]

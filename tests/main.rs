@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 // `limits` compiles sources of the library, which call it so.
-use orch::job;
+use orch::{job, share};
 
 mod cli;
 mod conformance;

@@ -10,12 +10,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("clock", &["job"]),
     ("process", &[]),
     ("intake", &["job"]),
-    ("limit", &["job"]),
-    ("queue", &["job", "clock", "process"]),
-    ("handler", &["job", "clock", "process", "limit"]),
-    ("run", &["job", "clock", "process", "queue", "limit", "handler"]),
-    ("telemetry", &["job", "clock", "queue", "limit", "run"]),
-    ("config", &["job", "limit"]),
+    ("share", &["job"]),
+    ("limit", &["job", "share"]),
+    ("queue", &["job", "share", "clock", "process"]),
+    ("handler", &["job", "share", "clock", "process", "limit"]),
+    ("run", &["job", "share", "clock", "process", "queue", "limit", "handler"]),
+    ("telemetry", &["job", "share", "clock", "queue", "limit", "run"]),
+    ("config", &["job", "share", "limit"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

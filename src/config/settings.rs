@@ -14,6 +14,7 @@ use url::Url;
 use super::resolvers;
 use crate::job::{Key, KeyError, LimitKey, Preset, RetryPolicy, RetryTerms};
 use crate::limit::{self, KeyLimits, Rate};
+use crate::share::Policy;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -238,6 +239,17 @@ pub struct Breaker {
     pub give_up_seconds: u32,
 }
 
+impl Breaker {
+    fn policy(&self) -> Policy {
+        Policy {
+            failures: self.failures,
+            open_for: Duration::from_secs(self.open_seconds.into()),
+            successes: self.successes,
+            give_up: Duration::from_secs(self.give_up_seconds.into()),
+        }
+    }
+}
+
 /// `[schedule]`: no effect in this version.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -306,7 +318,7 @@ impl Settings {
         }
         let mut limits = limit::Limits {
             max_per_host: Some(self.orchestrator.max_per_host),
-            give_up: Duration::from_secs(self.breaker.give_up_seconds.into()),
+            policy: self.breaker.policy(),
             ..limit::Limits::default()
         };
         for (name, limit) in resolvers {

@@ -434,7 +434,7 @@ fn of_the_places_a_resolver_is_limited_in_the_more_particular_wins() {
     assert_eq!(limits.by_key[&LimitKey::Host("a.org".into())].max_concurrent, Some(5));
     assert_eq!(limits.by_key[&LimitKey::Host("arxiv.org".into())].max_concurrent, Some(1));
     assert_eq!(limits.max_per_host, Some(4));
-    assert_eq!(limits.give_up, Duration::from_secs(7));
+    assert_eq!(limits.policy.give_up, Duration::from_secs(7));
 }
 
 #[test]

@@ -294,8 +294,18 @@ impl<'a> Context<'a> {
     }
 
     /// A server gave a proper answer: see [`Gate::answered`].
-    pub fn answered(&self, key: &LimitKey) {
-        self.parts.gate.answered(key);
+    pub fn answered(&self, key: &LimitKey, asked_at: Mono) {
+        self.parts.gate.answered(key, asked_at, self.mono());
+    }
+
+    /// A request sent at `asked_at` failed for want of a server: see [`Gate::failed`].
+    pub fn failed(&self, key: &LimitKey, asked_at: Mono) {
+        self.parts.gate.failed(key, asked_at, self.mono());
+    }
+
+    /// A request sent at `asked_at` timed out: see [`Gate::overloaded`].
+    pub fn overloaded(&self, key: &LimitKey, asked_at: Mono) {
+        self.parts.gate.overloaded(key, asked_at, self.mono());
     }
 
     /// The first part of `key` that is not worth waiting for: see [`Gate::given_up`].
@@ -379,7 +389,7 @@ mod tests {
                 Some(1),
                 "the permit was given back"
             );
-            context.answered(&limit_key("a.org"));
+            context.answered(&limit_key("a.org"), context.mono());
             assert!(context.admit(&host("a.org")).is_ok());
         });
     }
@@ -390,7 +400,11 @@ mod tests {
             assert_eq!(context.given_up(&host("a.org")), None);
             let after = Some(Duration::from_hours(15));
             let until = context.hold(&limit_key("a.org"), clock.mono(), after);
-            let given_up = GivenUp { on: limit_key("a.org"), until };
+            let given_up = GivenUp {
+                on: limit_key("a.org"),
+                until,
+                why: crate::share::WhyGivenUp::RateLimited,
+            };
             assert_eq!(context.given_up(&host("a.org")), Some(given_up));
             assert_eq!(context.admit(&host("a.org")).unwrap_err().until, Some(until));
         });
@@ -430,10 +444,11 @@ pub(crate) mod testing {
         /// The first attempt of job 7 with this payload, under the lease of epoch 3.
         pub(crate) fn of(payload: &str) -> Attempt {
             let spec = JobSpec::new("test:1", "test").unwrap();
-            let lane = Lane { id: LaneId(1), kind: spec.kind, key: spec.key };
+            let lane = Lane { id: LaneId(1), kind: spec.kind, key: spec.key, tag: None };
             let job = Leased {
                 token: LeaseToken { job: JobRow(7), epoch: Epoch(3) },
                 artifact_id: spec.artifact_id,
+                enqueued_at: crate::job::WallMs(0),
                 lane: Arc::new(lane),
                 priority: Priority::default(),
                 attempt: 1,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ArtifactId, Key, Kind, Priority, RetryPolicy};
+use super::{ArtifactId, Key, Kind, Priority, RetryPolicy, WallMs};
 
 /// The row of a job inside one store. Not stable between stores; people see artifact ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +36,7 @@ impl fmt::Display for LeaseToken {
     }
 }
 
-/// A (kind, key) pair that jobs queue up under, as the store numbers it.
+/// A (kind, key, tag) triple that jobs queue up under, as the store numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub i64);
 
@@ -49,6 +49,8 @@ pub struct Lane {
     pub kind: Kind,
     /// What limits them.
     pub key: Key,
+    /// The tag they share turns by, where they have one: see [`crate::queue::store::MAX_TAG_LANES`].
+    pub tag: Option<Box<str>>,
 }
 
 /// A leased job, with all its handler needs.
@@ -58,6 +60,8 @@ pub struct Leased {
     pub token: LeaseToken,
     /// The job's name.
     pub artifact_id: ArtifactId,
+    /// When it was enqueued.
+    pub enqueued_at: WallMs,
     /// The lane it was leased from.
     pub lane: Arc<Lane>,
     /// Its priority.

@@ -20,7 +20,7 @@ impl WallMs {
     }
 }
 
-/// Monotonic time since an arbitrary start of this process's [`crate::clock::Clock`]. Never steps back.
+/// Monotonic time since a start that all processes of this boot share (see [`crate::clock::Clock`]). Never steps back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mono(pub Duration);
 

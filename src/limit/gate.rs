@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::job::{Key, LimitKey, Mono, normalise_host, normalise_resolver};
+use crate::share::{KeyNews, KeyReply, Policy, Transition};
 
 use super::bucket;
 use super::by_key::{ByKey, PerPart, parts};
@@ -15,16 +16,7 @@ use super::hold::{GivenUp, Holds, Standing, Told};
 use super::keyed::{Full, InUse, KeyedLimiter, Slots};
 use super::sync::{Arc, Mutex};
 use super::terms::Terms;
-use super::{Rate, TokenBucket};
-
-/// What one key is limited to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KeyLimits {
-    /// Running at once (0: none); `None`: the default for hosts, unlimited for resolvers.
-    pub max_concurrent: Option<u32>,
-    /// Starts per time; `None`: no rate.
-    pub rate: Option<Rate>,
-}
+use super::{KeyLimits, Rate, TokenBucket};
 
 /// All limits of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,16 +26,14 @@ pub struct Limits {
     /// By host or resolver, in any spelling: [`Gate::new`] normalises them. Of two spellings of one key the stricter
     /// terms hold.
     pub by_key: HashMap<LimitKey, KeyLimits>,
-    /// A key that a server holds for longer than this, or again and again for so long without one proper answer, is
-    /// given up: see [`Gate::given_up`].
-    pub give_up: Duration,
+    /// When breakers open and close, and when a key is given up: see [`Gate::given_up`].
+    pub policy: Policy,
 }
 
 impl Default for Limits {
     /// No limits; a server's hold is waited for, a quarter of an hour long.
     fn default() -> Limits {
-        let give_up = Duration::from_mins(15);
-        Limits { max_per_host: None, by_key: HashMap::new(), give_up }
+        Limits { max_per_host: None, by_key: HashMap::new(), policy: Policy::default() }
     }
 }
 
@@ -61,6 +51,12 @@ pub enum WaitReason {
     Rate,
     /// A server said to slow down: see [`Gate::hold`].
     Held,
+    /// Its breaker is open.
+    Open,
+    /// A person paused it.
+    Paused,
+    /// Other processes have what there is; the store has been asked, or will be in the next turn.
+    Shared,
 }
 
 /// What stands in the way of a permit.
@@ -127,7 +123,7 @@ impl Gate {
         let gate = Gate {
             slots: KeyedLimiter::new(limits.max_per_host),
             buckets: Arc::default(),
-            holds: Arc::new(Holds::new(limits.give_up)),
+            holds: Arc::new(Holds::new(limits.policy.give_up)),
             terms: Arc::default(),
         };
         let mut terms_by_key: HashMap<LimitKey, KeyLimits> = HashMap::new();
@@ -212,11 +208,12 @@ impl Gate {
 
     /// The server answered properly: the next event is a first one again, and the time to give up starts anew. A hold in
     /// force goes on. Takes no lock while nothing is held.
-    pub fn answered(&self, key: &LimitKey) {
+    pub fn answered(&self, key: &LimitKey, asked_at: Mono, now: Mono) {
+        let _ = (asked_at, now);
         self.holds.answered(key);
     }
 
-    /// The first part of `key` that is not worth waiting for at `now`: held until further away than [`Limits::give_up`],
+    /// The first part of `key` that is not worth waiting for at `now`: held until further away than [`Policy::give_up`],
     /// or held, and held again and again for that long without one proper answer.
     #[must_use]
     pub fn given_up(&self, key: &Key, now: Mono) -> Option<GivenUp> {
@@ -235,6 +232,68 @@ impl Gate {
         if !interval.is_zero() {
             self.apply(|terms| terms.slow_down(key, interval));
         }
+    }
+
+    /// A request failed for want of a server: connect, time-out, tls, 5xx. Counts for the breaker of `key`. Returns how that changed.
+    pub fn failed(&self, key: &LimitKey, asked_at: Mono, now: Mono) -> Option<Transition> {
+        let _ = (key, asked_at, now);
+        None
+    }
+
+    /// A request timed out: a sign of overload.
+    pub fn overloaded(&self, key: &LimitKey, asked_at: Mono, now: Mono) {
+        let _ = (key, asked_at, now);
+    }
+
+    /// From now on limits are divided among processes: nothing may start that is limited before a store has said, in a [`KeyReply`], that this
+    /// process is the sole one, or what its share is. A gate that was never told so is alone in the world.
+    pub fn divide(&self) {}
+
+    /// What this process was configured with: for every host, and by key.
+    #[must_use]
+    pub fn configured(&self) -> (Option<u32>, Vec<(LimitKey, KeyLimits)>) {
+        (None, Vec::new())
+    }
+
+    /// What is to be told to the store in the turn at `now`: to be followed by [`Gate::learn`] or [`Gate::untold`] before the next. `None`:
+    /// nothing, for a gate that is alone in the world.
+    #[must_use]
+    pub fn news(&self, now: Mono) -> Option<KeyNews> {
+        let _ = now;
+        None
+    }
+
+    /// Whether something of [`Gate::news`] should not wait for a turn that is made for another reason.
+    #[must_use]
+    pub fn has_urgent_news(&self, now: Mono) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// When [`Gate::has_urgent_news`] may become true by the passing of time alone.
+    #[must_use]
+    pub fn next_news(&self) -> Option<Mono> {
+        None
+    }
+
+    /// The turn was made, and this is the reply.
+    pub fn learn(&self, reply: KeyReply, now: Mono) {
+        let _ = (reply, now);
+    }
+
+    /// The turn was not made: everything in its news is to be told again.
+    pub fn untold(&self, news: KeyNews) {
+        let _ = news;
+    }
+
+    /// The owner was lost, and its shares with it: as at the beginning, nothing may start before the store has said what this process has.
+    pub fn start_anew(&self) {}
+
+    /// How breakers have changed since the last call, as far as it happened here: by an answer, or by the passing of time up to `now`.
+    #[must_use]
+    pub fn transitions(&self, now: Mono) -> Vec<(LimitKey, Transition)> {
+        let _ = now;
+        Vec::new()
     }
 
     /// How many permits [`Gate::try_admit`] would give for `key` now, slots and whole tokens; `None`: unlimited.
@@ -317,7 +376,7 @@ impl Gate {
         match self.holds.standing(key, now) {
             Standing::Open => Ok(()),
             Standing::Held(wait) => Err(wait),
-            Standing::GivenUp(GivenUp { on, until }) => {
+            Standing::GivenUp(GivenUp { on, until, .. }) => {
                 Err(Wait { on, reason: WaitReason::Held, until: Some(until) })
             }
         }
@@ -384,15 +443,6 @@ impl Default for Gate {
     /// A gate that limits nothing.
     fn default() -> Gate {
         Gate::new(Limits::default())
-    }
-}
-
-impl KeyLimits {
-    /// Terms that keep to both.
-    pub(super) fn stricter(self, other: KeyLimits) -> KeyLimits {
-        let concurrent = self.max_concurrent.into_iter().chain(other.max_concurrent);
-        let rates = self.rate.into_iter().chain(other.rate);
-        KeyLimits { max_concurrent: concurrent.min(), rate: rates.reduce(Rate::stricter) }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::job::{Key, LimitKey, Mono};
+use crate::share::WhyGivenUp;
 
 use super::by_key::{ByKey, parts};
 use super::gate::{Wait, WaitReason};
@@ -33,8 +34,10 @@ pub struct Told {
 pub struct GivenUp {
     /// Which.
     pub on: LimitKey,
-    /// Until when it is held.
+    /// Until when nobody asks it.
     pub until: Mono,
+    /// Why.
+    pub why: WhyGivenUp,
 }
 
 /// What holds say of a [`Key`].
@@ -142,7 +145,11 @@ impl Holds {
                 continue;
             };
             if hold.is_given_up(now, self.give_up) {
-                return Standing::GivenUp(GivenUp { on: part.to_limit_key(), until: hold.until });
+                return Standing::GivenUp(GivenUp {
+                    on: part.to_limit_key(),
+                    until: hold.until,
+                    why: WhyGivenUp::RateLimited,
+                });
             }
             if matches!(standing, Standing::Open) {
                 let until = Some(hold.worth_trying_at(self.give_up));

@@ -21,14 +21,13 @@ mod by_key;
 mod gate;
 mod hold;
 mod keyed;
-mod rate;
 mod sync;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use crate::share::{KeyLimits, Policy, Rate, RateError};
 pub use bucket::TokenBucket;
-pub use gate::{Gate, KeyLimits, KeyStatus, Limits, Permit, Wait, WaitReason};
+pub use gate::{Gate, KeyStatus, Limits, Permit, Wait, WaitReason};
 pub use hold::{GivenUp, Told};
 pub use keyed::{Full, InUse, KeyedLimiter, Slots};
-pub use rate::{Rate, RateError};

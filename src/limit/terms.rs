@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use crate::job::LimitKey;
 
-use super::Rate;
 use super::by_key::ByKey;
-use super::gate::KeyLimits;
+use super::{KeyLimits, Rate};
 
 /// The most keys with a crawl delay; of more, the one that was set longest ago is let go.
 pub(super) const MAX_SLOWED: usize = 4_096;

@@ -24,9 +24,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::job::{
-    ArtifactId, Change, Epoch, JobRow, JobSpec, Key, Kind, Lane, LaneId, LeaseToken, Leased, Mono,
-    Observation, Priority, Reason, RetryPolicy, State, WallMs,
+    ArtifactId, Change, Epoch, JobRow, JobSpec, Key, Kind, Lane, LaneId, LeaseToken, Leased,
+    LimitKey, Mono, Observation, Priority, Reason, RetryPolicy, State, WallMs,
 };
+use crate::share::{Configured, KeyChange, KeyLimits, KeyNews, KeyRecord, KeyReply, Share};
 
 /// A lane in which at least one job of that priority was ready when the store looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct ReadyLane {
     pub priority: Priority,
     /// The lane.
     pub lane: Arc<Lane>,
+    /// When the job at its head was enqueued, in an answer of [`Store::ready_lanes`]; `None` in [`TurnReport::ready`].
+    pub head_enqueued_at: Option<WallMs>,
 }
 
 /// Where a walk over ready lanes goes on: after this priority and lane.
@@ -131,6 +134,8 @@ pub struct Turn<'a> {
     /// No more leases once the payloads leased in this turn exceed so many bytes (at least one is made):
     /// the lease that crosses the bound is the last.
     pub max_payload_bytes: usize,
+    /// What the process says and asks of its limits, in the same transaction; `None`: nothing.
+    pub keys: Option<&'a KeyNews>,
 }
 
 /// Whether a settlement was accepted.
@@ -162,6 +167,8 @@ pub struct TurnReport {
     pub more_due: bool,
     /// The owner was no longer registered: nothing was leased or made due, and settlements were all lost.
     pub owner_lost: bool,
+    /// The reply to [`Turn::keys`]; `None` where there were none, or the owner is lost.
+    pub keys: Option<KeyReply>,
 }
 
 /// What is left, for `--drain` to decide whether to wait.
@@ -324,6 +331,10 @@ pub const MAX_ATTEMPTS_TOLD: usize = 50;
 /// beyond them is counted under [`Observation::NO_PREFIX`], of which each resolver has one beside them.
 pub const MAX_YIELDS: usize = 100_000;
 
+/// A job takes its turns with those of its lane. Of its tags, the first is part of its lane, so that tags can be given weights at any time; a
+/// queue tells so many tags apart, and jobs with others are in lanes without one.
+pub const MAX_TAG_LANES: usize = 64;
+
 /// One attempt that did not simply end done: the story `show` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptView {
@@ -350,6 +361,90 @@ pub struct Page {
     /// Pass as `after` for the next page; `None` when there is none. Where the filter matches little, a store may
     /// end a page early, even empty, and say here where to go on.
     pub next: Option<JobRow>,
+}
+
+/// What a process was configured with, for the others: see [`Store::declare`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// For every host that is not named in `by_key`; `None`: unlimited.
+    pub per_host: Option<u32>,
+    /// By key, normalised.
+    pub by_key: Vec<(LimitKey, KeyLimits)>,
+    /// Its process id, for people.
+    pub process: Option<u32>,
+}
+
+/// Somebody who has, or wants, a share of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holder {
+    /// The owner's id.
+    pub owner: Box<str>,
+    /// Its directory, where the store has one.
+    pub directory: Option<PathBuf>,
+    /// Its process id, where it was declared.
+    pub process: Option<u32>,
+    /// Its share.
+    pub share: Share,
+}
+
+/// How a key stands, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyView {
+    /// The key.
+    pub key: LimitKey,
+    /// What is known of it.
+    pub record: KeyRecord,
+    /// The strictest of what the live processes were configured with; nothing when there is none.
+    pub configured: Configured,
+    /// Who has or wants a share; the sole process too, with what it said it runs.
+    pub holders: Vec<Holder>,
+    /// Its jobs.
+    pub counts: Counts,
+    /// How its attempts have gone so far.
+    pub pace: Pace,
+}
+
+/// How attempts under a key have gone: all that were settled but hand-backs. It outlives the jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// So many,
+    pub attempts: u64,
+    /// of so many milliseconds together.
+    pub elapsed_ms: u64,
+}
+
+/// A number that was counted to its end, or given up on and estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// How many.
+    pub count: u64,
+    /// Whether it was counted.
+    pub is_exact: bool,
+}
+
+/// Where a job stands in line: see [`Store::place`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// The job.
+    pub job: JobView,
+    /// The lane it is in.
+    pub lane: Arc<Lane>,
+    /// Who holds its lease: the owner's id and process id.
+    pub leased_by: Option<(Box<str>, Option<u32>)>,
+    /// For a ready job: ready jobs before it in its own lane (older ones of its priority) and in every lane that shares its host or resolver (the same, and those of a
+    /// more urgent priority).
+    pub ahead: Counted,
+}
+
+/// The ready jobs of one lane and priority, counted: see [`Store::backlog`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneBacklog {
+    /// The priority.
+    pub priority: Priority,
+    /// The lane.
+    pub lane: Arc<Lane>,
+    /// So many are ready.
+    pub ready: u64,
 }
 
 /// Which jobs `retry-failed` takes.
@@ -583,6 +678,48 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError>;
+
+    /// Writes beside the owner's row what its process was configured with, in place of what was there. It goes with the owner. A
+    /// key's limit is the strictest of what all live owners declared.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError>;
+
+    /// How keys stand that somebody has jobs, a record or a share of, hosts first, by name, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError>;
+
+    /// How one key stands, whether or not anything is known of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError>;
+
+    /// Changes what holds of a key, for all processes: they are told at once. Returns how it stands then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError>;
+
+    /// Where a job stands; `None` when the id is unknown. Counts at most `most` jobs ahead of it, and estimates beyond.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError>;
+
+    /// The ready jobs of each lane after `after`, ordered by (priority, lane id), of at most `limit` lanes. Never counts so long that others
+    /// notice.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn backlog(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+    ) -> Result<Vec<LaneBacklog>, StoreError>;
 
     /// A descriptor, non-blocking, that becomes readable when somebody else made work available: enqueued or put back
     /// jobs (delayed ones too), settled some back, made some due, freed a dead owner's. Readable without cause, and after this

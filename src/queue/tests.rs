@@ -31,7 +31,9 @@ fn fail_all(queue: &mut WorkQueue) {
             .collect();
         let turn = |settle: &[Settlement], lease: &[Want], store: &mut dyn Store| {
             let max_payload_bytes = usize::MAX;
-            store.turn(&Turn { owner: &owner, now, settle, lease, max_payload_bytes }).unwrap()
+            store
+                .turn(&Turn { owner: &owner, now, settle, lease, max_payload_bytes, keys: None })
+                .unwrap()
         };
         let leased = turn(&[], &lease, store).leased;
         if leased.is_empty() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::job::{ErrorReason, Key, LeaseToken, Leased, LimitKey, Mono, Reason, State, WallMs};
 use crate::limit::WaitReason;
 use crate::queue::store::{Counts, Recovered};
+use crate::share::Transition;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -60,6 +61,13 @@ pub enum Event<'a> {
         message: &'a str,
         /// When it is tried again.
         again_in: Duration,
+    },
+    /// A breaker opened, half-opened or closed.
+    Breaker {
+        /// Whose.
+        key: &'a LimitKey,
+        /// How.
+        transition: Transition,
     },
     /// The run was asked to stop.
     Stopping {

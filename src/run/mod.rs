@@ -37,6 +37,7 @@ use crate::limit::{Gate, Limits};
 use crate::queue::store::{RecoverTerms, Store};
 use dispatcher::{Dispatcher, MAX_AHEAD, Next};
 use event::{Event, Listener};
+use frontier::Schedule;
 use worker::{Assigned, Message, Shared, Slot};
 
 pub use report::{RunError, RunReport};
@@ -69,6 +70,8 @@ pub struct RunOptions {
     pub lease_ttl: Duration,
     /// What may run at once, and how often.
     pub limits: Limits,
+    /// Who goes first, beyond priority and age.
+    pub schedule: Schedule,
     /// Seeds the jitter, for runs that must be the same twice; `None`: random.
     pub seed: Option<u64>,
 }
@@ -88,6 +91,7 @@ impl Default for RunOptions {
             heartbeat: Duration::from_secs(30),
             lease_ttl: Duration::from_secs(600),
             limits: Limits { max_per_host: Some(4), ..Limits::default() },
+            schedule: Schedule::default(),
             seed: None,
         }
     }

@@ -11,10 +11,11 @@ use crate::run::event::Settled;
 
 /// Job 7 under its third lease, on its second attempt.
 pub(super) fn leased(artifact_id: &str) -> Leased {
-    let lane = Lane { id: LaneId(1), kind: Kind::fetch(), key: Key::default() };
+    let lane = Lane { id: LaneId(1), kind: Kind::fetch(), key: Key::default(), tag: None };
     Leased {
         token: LeaseToken { job: JobRow(7), epoch: Epoch(3) },
         artifact_id: ArtifactId::new(artifact_id).unwrap(),
+        enqueued_at: crate::job::WallMs(0),
         lane: Arc::new(lane),
         priority: Priority::Normal,
         attempt: 2,

@@ -86,6 +86,9 @@ fn run_event(event: &Event<'_>) {
             replacement,
             "a worker did not return after its job's deadline; another took its place"
         ),
+        Event::Breaker { key, transition } => {
+            tracing::warn!(key = %key, transition = ?transition, "breaker");
+        }
         Event::OwnerLost { old, new } => warn!(
             target: "orch::run",
             owner = new,

@@ -89,6 +89,9 @@ fn tell(busy: &Busy, now: Mono) -> String {
         (Some(WaitReason::Full { .. }), None) => text.push_str(", full"),
         (Some(WaitReason::Rate), None) => text.push_str(", rate limited"),
         (Some(WaitReason::Held), None) => text.push_str(", told to wait"),
+        (Some(WaitReason::Open), None) => text.push_str(", down"),
+        (Some(WaitReason::Paused), None) => text.push_str(", paused"),
+        (Some(WaitReason::Shared), None) => text.push_str(", in use by others"),
         (None, _) => {}
     }
     text

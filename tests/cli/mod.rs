@@ -51,7 +51,8 @@ impl Place {
             })
             .collect();
         let max_payload_bytes = usize::MAX;
-        let leases = Turn { owner: &owner, now, settle: &[], lease: &lease, max_payload_bytes };
+        let leases =
+            Turn { owner: &owner, now, settle: &[], lease: &lease, max_payload_bytes, keys: None };
         let leased = store.turn(&leases).unwrap().leased;
         let settle: Vec<Settlement> = leased
             .iter()
@@ -62,7 +63,8 @@ impl Place {
                 elapsed_ms: 1_234,
             })
             .collect();
-        let settles = Turn { owner: &owner, now, settle: &settle, lease: &[], max_payload_bytes };
+        let settles =
+            Turn { owner: &owner, now, settle: &settle, lease: &[], max_payload_bytes, keys: None };
         store.turn(&settles).unwrap();
         store.retire(&owner, now).unwrap();
     }

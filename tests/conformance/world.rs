@@ -259,7 +259,7 @@ impl World {
         }
         let number = |ready: &ReadyLane| (ready.priority, ready.lane.id);
         assert!(lanes.is_sorted_by(|a, b| number(a) < number(b)), "{lanes:?}");
-        for ReadyLane { priority, lane } in &lanes {
+        for ReadyLane { priority, lane, .. } in &lanes {
             let name = (*priority, lane.kind.clone(), lane.key.clone());
             let known = *self.lanes.entry(name).or_insert(lane.id);
             assert_eq!(known, lane.id, "a lane keeps its number");
@@ -315,7 +315,7 @@ impl World {
         let now = self.wall;
         let Some(running) = self.active(process) else { return Vec::new() };
         let owner = &running.owner;
-        let turn = Turn { owner, now, settle, lease, max_payload_bytes };
+        let turn = Turn { owner, now, settle, lease, max_payload_bytes, keys: None };
         let report = running.store.turn(&turn).unwrap();
         self.note_settled(process, settle, &report);
         for leased in &report.leased {
@@ -379,7 +379,8 @@ impl World {
         let now = self.wall;
         let Some(running) = self.active(process) else { return Vec::new() };
         let owner = &running.owner;
-        let turn = Turn { owner, now, settle: &settle, lease: &[], max_payload_bytes: 0 };
+        let turn =
+            Turn { owner, now, settle: &settle, lease: &[], max_payload_bytes: 0, keys: None };
         let answer = running.store.turn(&turn);
         assert!(matches!(answer, Err(StoreError::CheckpointTooLarge(_))), "{answer:?}");
         say("too large")
@@ -494,8 +495,7 @@ fn names(lanes: &[ReadyLane]) -> Vec<String> {
 
 /// The lease without what stores number.
 fn anonymous(leased: Leased) -> Leased {
-    let Lane { kind, key, .. } = (*leased.lane).clone();
-    let lane = Arc::new(Lane { id: LaneId(0), kind, key });
+    let lane = Arc::new(Lane { id: LaneId(0), ..(*leased.lane).clone() });
     Leased { token: LeaseToken { job: JobRow(0), epoch: Epoch(0) }, lane, ..leased }
 }
 

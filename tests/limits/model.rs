@@ -16,7 +16,7 @@ mod terms;
 
 use super::sync;
 pub(super) use bucket::TokenBucket;
-pub(super) use gate::{Gate, KeyLimits, Limits, Permit, WaitReason};
+pub(super) use gate::{Gate, Limits, Permit, WaitReason};
 pub(super) use hold::Told;
 pub(super) use keyed::KeyedLimiter;
-pub(super) use orch::limit::Rate;
+pub(super) use orch::share::{KeyLimits, Rate};

@@ -311,7 +311,7 @@ fn a_hold_keeps_everybody_out_until_its_end_and_then_nobody() {
                     let until = world.gate.hold(&limit_host("a"), told);
                     let until_ms = u64::try_from(until.0.as_millis()).unwrap();
                     held_until.fetch_max(until_ms, Ordering::Relaxed);
-                    world.gate.answered(&limit_host("a"));
+                    world.gate.answered(&limit_host("a"), NOW, NOW);
                 }
                 return;
             }
@@ -470,7 +470,7 @@ fn a_key_that_nothing_limits_takes_no_lock() {
             permit.refund();
             drop(gate.try_admit(&Key::default(), NOW).unwrap());
             assert_eq!(gate.free(&Key::default(), NOW), None);
-            gate.answered(&limit_host("a"));
+            gate.answered(&limit_host("a"), NOW, NOW);
             assert_eq!(gate.given_up(&key("r", "a"), NOW), None);
             assert_eq!(locks().taken, before, "nor is one taken to find that nothing is held");
             drop(gate.try_admit(&key("", "a"), NOW).unwrap());

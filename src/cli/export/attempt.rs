@@ -167,7 +167,14 @@ mod tests {
                         lease: &[Want],
                         store: &mut dyn crate::queue::store::Store| {
                 let max_payload_bytes = usize::MAX;
-                let turn = Turn { owner: &owner, now: START, settle, lease, max_payload_bytes };
+                let turn = Turn {
+                    owner: &owner,
+                    now: START,
+                    settle,
+                    lease,
+                    max_payload_bytes,
+                    keys: None,
+                };
                 store.turn(&turn).unwrap()
             };
             let token = turn(&[], &[want], store).leased[0].token;

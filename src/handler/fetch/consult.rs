@@ -212,10 +212,11 @@ impl Asking<'_> {
 
 /// A job that is in no queue.
 fn leased(spec: &JobSpec) -> Leased {
-    let lane = Lane { id: LaneId(0), kind: spec.kind.clone(), key: Key::default() };
+    let lane = Lane { id: LaneId(0), kind: spec.kind.clone(), key: Key::default(), tag: None };
     Leased {
         token: LeaseToken { job: JobRow(0), epoch: Epoch(0) },
         artifact_id: spec.artifact_id.clone(),
+        enqueued_at: crate::job::WallMs(0),
         lane: Arc::new(lane),
         priority: Priority::default(),
         attempt: 1,

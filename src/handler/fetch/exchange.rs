@@ -115,7 +115,7 @@ pub(super) fn ask(
             Some(host) if status == 503 => {
                 context.hold(&host, asked_at, None);
             }
-            Some(host) if !status.is_server_error() => context.answered(&host),
+            Some(host) if !status.is_server_error() => context.answered(&host, asked_at),
             _ => {}
         }
         return Ok(Open { response, hold });

@@ -87,17 +87,17 @@ fn requests_that_were_in_flight_tell_of_one_event() {
 #[test]
 fn a_proper_answer_begins_at_the_first_step_again_and_lifts_nothing() {
     let (gate, a) = (gate(), limit_host("a.org"));
-    gate.answered(&a);
+    gate.answered(&a, Mono::default(), Mono::default());
     gate.hold(&a, told(sec(10), None));
     gate.hold(&a, told(sec(20), None));
     assert_eq!(gate.hold(&a, told(sec(30), None)), sec(34));
-    gate.answered(&a);
+    gate.answered(&a, Mono::default(), Mono::default());
     let waits = gate.try_admit(&host("a.org"), sec(33)).unwrap_err();
     assert_eq!(waits, held(a.clone(), sec(34)), "what was in flight may have been lucky");
     assert!(gate.try_admit(&host("a.org"), sec(34)).is_ok());
     assert_eq!(gate.hold(&a, told(sec(40), None)), sec(41));
     assert!(gate.try_admit(&host("a.org"), sec(41)).is_ok());
-    gate.answered(&a);
+    gate.answered(&a, Mono::default(), Mono::default());
     assert_eq!(gate.hold(&a, told(sec(50), None)), sec(51));
 }
 
@@ -105,7 +105,7 @@ fn a_proper_answer_begins_at_the_first_step_again_and_lifts_nothing() {
 fn a_hold_further_away_than_worth_waiting_is_given_up_for_as_long_as_that() {
     let (gate, a, key) = (gate(), limit_host("a.org"), both("r", "a.org"));
     let until = gate.hold(&a, told(sec(100), Some(901)));
-    let given_up = GivenUp { on: a.clone(), until };
+    let given_up = GivenUp { on: a.clone(), until, why: crate::share::WhyGivenUp::RateLimited };
     assert_eq!(gate.given_up(&key, sec(100)), Some(given_up));
     assert_eq!(gate.given_up(&resolver("r"), sec(100)), None);
     assert_eq!(gate.given_up(&key, sec(101)), None, "900 s are worth waiting");
@@ -126,7 +126,7 @@ fn a_key_held_again_and_again_without_success_is_given_up_while_it_is_held() {
     assert!(gate.try_request(&key, sec(1_102)).is_ok());
     gate.hold(&a, told(sec(1_103), None));
     assert!(gate.given_up(&key, sec(1_103)).is_some(), "it is as bad as before");
-    gate.answered(&a);
+    gate.answered(&a, Mono::default(), Mono::default());
     assert_eq!(gate.given_up(&key, sec(1_103)), None);
 }
 
@@ -270,7 +270,7 @@ proptest! {
                     let least = after.filter(|after| !after.is_zero()).unwrap_or_default();
                     prop_assert!(given.since(now) >= least, "Retry-After is obeyed");
                 }
-                Event::Answered { part } => gate.answered(&limits[part]),
+                Event::Answered { part } => gate.answered(&limits[part], Mono::default(), Mono::default()),
                 Event::Ask { key } => {
                     let key = &keys[key];
                     let held = key.limits().any(|part| until.get(&part).is_some_and(|end| *end > now));

@@ -92,6 +92,7 @@ pub fn leasing_stops_at_the_payload_bound_after_at_least_one(subject: &mut dyn S
             settle: &[],
             lease: &[here, there],
             max_payload_bytes,
+            keys: None,
         };
         let report = process.store.turn(&turn).unwrap();
         assert!(

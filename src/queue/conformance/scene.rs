@@ -121,6 +121,7 @@ impl Process {
             settle,
             lease,
             max_payload_bytes: usize::MAX,
+            keys: None,
         };
         self.store.turn(&turn).unwrap()
     }

@@ -427,6 +427,7 @@ pub fn a_checkpoint_too_large_leaves_nothing_half_done(subject: &mut dyn Subject
             settle: &settle,
             lease: &[want],
             max_payload_bytes: usize::MAX,
+            keys: None,
         };
         match process.store.turn(&turn) {
             Err(StoreError::CheckpointTooLarge(bytes)) => assert_eq!(bytes, too_large.len()),

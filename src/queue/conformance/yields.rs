@@ -121,6 +121,7 @@ pub fn a_turn_that_fails_yields_nothing(subject: &mut dyn Subject) {
         settle: &settle,
         lease: &[],
         max_payload_bytes: 0,
+        keys: None,
     };
     let answer = process.store.turn(&turn);
     assert!(matches!(answer, Err(StoreError::CheckpointTooLarge(_))), "{answer:?}");

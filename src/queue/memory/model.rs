@@ -183,7 +183,7 @@ impl Model {
     pub(super) fn lane(&mut self, kind: &Kind, key: &Key) -> Arc<Lane> {
         let last = self.lanes.last_key_value().map_or(0, |(id, _)| id.0);
         let id = *self.lane_ids.entry((kind.clone(), key.clone())).or_insert(LaneId(last + 1));
-        let made = || Arc::new(Lane { id, kind: kind.clone(), key: key.clone() });
+        let made = || Arc::new(Lane { id, kind: kind.clone(), key: key.clone(), tag: None });
         Arc::clone(self.lanes.entry(id).or_insert_with(made))
     }
 
@@ -274,7 +274,7 @@ impl Model {
 
     pub(super) fn ready_lane(&self, priority: Priority, lane: LaneId) -> Option<ReadyLane> {
         let lane = Arc::clone(self.lanes.get(&lane)?);
-        Some(ReadyLane { priority, lane })
+        Some(ReadyLane { priority, lane, head_enqueued_at: None })
     }
 
     fn settle(
@@ -406,6 +406,7 @@ fn lease(job: &mut Job, row: JobRow, owner: i64) -> Leased {
     Leased {
         token: LeaseToken { job: row, epoch: job.epoch },
         artifact_id: job.spec.artifact_id.clone(),
+        enqueued_at: job.enqueued_at,
         lane: Arc::clone(&job.lane),
         priority: job.spec.priority,
         attempt: job.attempts,

@@ -146,7 +146,7 @@ impl<'a> Batch<'a> {
         let mut lanes = Vec::with_capacity(self.touched.len());
         for (priority, id) in &self.touched {
             let lane = self.lanes.by_id(self.conn, *id)?;
-            lanes.push(ReadyLane { priority: *priority, lane });
+            lanes.push(ReadyLane { priority: *priority, lane, head_enqueued_at: None });
         }
         Ok(lanes)
     }

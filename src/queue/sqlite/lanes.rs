@@ -49,7 +49,7 @@ impl Lanes {
             Some(id) => id,
             None => conn.prepare_cached(sql::INSERT_LANE)?.insert(names)?,
         };
-        Ok(self.remember(Lane { id: LaneId(id), kind: kind.clone(), key: key.clone() }))
+        Ok(self.remember(Lane { id: LaneId(id), kind: kind.clone(), key: key.clone(), tag: None }))
     }
 
     /// The lane of that number.
@@ -66,7 +66,7 @@ impl Lanes {
         let part = |text: String| (!text.is_empty()).then(|| text.into_boxed_str());
         let kind = Kind::new(&kind).map_err(|e| Fault::Corrupt(e.to_string()))?;
         let key = Key { resolver: part(resolver), host: part(host) };
-        Ok(self.remember(Lane { id, kind, key }))
+        Ok(self.remember(Lane { id, kind, key, tag: None }))
     }
 
     fn remember(&mut self, lane: Lane) -> Arc<Lane> {

@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::fault::{Fault, Worked};
 use super::row;
 use super::sql;
-use crate::job::{Epoch, Event, JobRow, Lane, LeaseToken, Leased};
+use crate::job::{Epoch, Event, JobRow, Lane, LeaseToken, Leased, WallMs};
 use crate::queue::store::{Owner, Turn, TurnReport, Want};
 
 /// A want that skips suspects looks at so many jobs beyond those it takes, and no further.
@@ -86,6 +86,7 @@ fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Wo
     Ok(Leased {
         token: LeaseToken { job: JobRow(job), epoch: Epoch(epoch).next() },
         artifact_id: row::artifact_id(row::text(row, 4)?.unwrap_or_default())?,
+        enqueued_at: WallMs(row.get(7)?),
         lane: Arc::clone(lane),
         priority: want.priority,
         attempt: left.attempts + 1,

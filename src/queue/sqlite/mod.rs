@@ -41,11 +41,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::store::{
-    AttemptView, Beat, Counts, Dimension, Filter, Inserted, JobView, LaneCursor, OnDuplicate,
-    Owner, Page, ReadyLane, RecoverTerms, Recovered, Remaining, RetryFilter, Store, StoreError,
-    Turn, TurnReport,
+    AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Pace, Page, Place, ReadyLane, RecoverTerms,
+    Recovered, Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
 };
-use crate::job::{ArtifactId, JobRow, JobSpec, Kind, Observation, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, Kind, LimitKey, Observation, WallMs};
+use crate::share::{Configured, KeyChange, KeyRecord};
 use batch::Batch;
 use fault::Worked;
 use lanes::Lanes;
@@ -253,6 +254,46 @@ impl Store for SqliteStore {
 
     fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
         self.delete_old(before, forget, limit)
+    }
+
+    fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
+        let _ = (owner, declared);
+        Ok(())
+    }
+
+    fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError> {
+        let _ = (after, limit);
+        Ok(Vec::new())
+    }
+
+    fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
+        Ok(KeyView {
+            key: key.clone(),
+            record: KeyRecord::default(),
+            configured: Configured::default(),
+            holders: Vec::new(),
+            counts: Counts::default(),
+            pace: Pace::default(),
+        })
+    }
+
+    fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
+        let _ = change;
+        self.key(key)
+    }
+
+    fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
+        let _ = (id, most);
+        Ok(None)
+    }
+
+    fn backlog(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+    ) -> Result<Vec<LaneBacklog>, StoreError> {
+        let _ = (after, limit);
+        Ok(Vec::new())
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

@@ -90,7 +90,8 @@ pub(super) const NEXT_DUE: &str =
 
 /// The head of a lane, with all that its handlers need.
 pub(super) const HEAD: &str = "
-    SELECT r.job, r.epoch, j.max_attempts, j.timeout_seconds, j.artifact_id, j.retry, j.payload
+    SELECT r.job, r.epoch, j.max_attempts, j.timeout_seconds, j.artifact_id, j.retry, j.payload,
+           j.enqueued_at_ms
     FROM ready r CROSS JOIN job j ON j.id = r.job
     WHERE r.priority = ?1 AND r.lane = ?2 ORDER BY r.job LIMIT ?3";
 /// Whether a lane has anything ready.

@@ -60,7 +60,8 @@ fn turn(store: &mut SqliteStore, owner: &Owner, settle: &[Settlement], count: us
         max_losses: u32::MAX,
     };
     let wants: Vec<Want> = lanes.into_iter().map(want).collect();
-    let turn = Turn { owner, now: NOW, settle, lease: &wants, max_payload_bytes: usize::MAX };
+    let turn =
+        Turn { owner, now: NOW, settle, lease: &wants, max_payload_bytes: usize::MAX, keys: None };
     store.turn(&turn).unwrap()
 }
 
@@ -94,7 +95,14 @@ fn another_handle_of_the_same_owner_settles_its_leases() {
     insert(&mut first, 1);
     let leased = turn(&mut first, &owner, &[], 1).leased;
     let settle = [settlement(&leased[0], Outcome::done())];
-    let turn = Turn { owner: &owner, now: NOW, settle: &settle, lease: &[], max_payload_bytes: 0 };
+    let turn = Turn {
+        owner: &owner,
+        now: NOW,
+        settle: &settle,
+        lease: &[],
+        max_payload_bytes: 0,
+        keys: None,
+    };
     let report = first.fork().unwrap().turn(&turn).unwrap();
     assert_eq!(report.settled, [Settled::Accepted(crate::job::State::Done)]);
 }

@@ -235,7 +235,7 @@ fn next_ready(
         let mut rows = statement.query((priority.level(), passed))?;
         if let Some(row) = rows.next()? {
             let lane = lanes.by_id(conn, LaneId(row.get(0)?))?;
-            return Ok(Some(ReadyLane { priority, lane }));
+            return Ok(Some(ReadyLane { priority, lane, head_enqueued_at: None }));
         }
     }
     Ok(None)

@@ -310,6 +310,7 @@ impl Dispatcher {
             settle: &self.settlements,
             lease: &wants,
             max_payload_bytes: MAX_TURN_PAYLOAD_BYTES,
+            keys: None,
         };
         let report = match self.store.turn(&turn) {
             Ok(report) => report,

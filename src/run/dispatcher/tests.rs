@@ -158,6 +158,7 @@ impl Rig {
                 settle: &[],
                 lease: &[want],
                 max_payload_bytes: 1,
+                keys: None,
             };
             assert_eq!(store.turn(&turn).unwrap().leased.len(), 1);
             store.kill_owner(&dead);
@@ -388,8 +389,14 @@ fn a_lane_that_another_process_emptied_does_not_keep_the_place_of_others() {
         count: 1,
         max_losses: u32::MAX,
     };
-    let turn =
-        Turn { owner: &other, now: WallMs(0), settle: &[], lease: &[want], max_payload_bytes: 1 };
+    let turn = Turn {
+        owner: &other,
+        now: WallMs(0),
+        settle: &[],
+        lease: &[want],
+        max_payload_bytes: 1,
+        keys: None,
+    };
     assert_eq!(rig.store.turn(&turn).unwrap().leased.len(), 1);
     rig.end(0, first, Outcome::done());
     rig.settle();

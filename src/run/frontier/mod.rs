@@ -20,8 +20,9 @@
 //! up to its `max_concurrent` ahead, so that a permit passes to the next job without waiting for a transaction.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority};
 use crate::limit::{Gate, Permit, Wait, WaitReason};
@@ -36,6 +37,15 @@ const LANES_BEFORE_MORE: usize = 256;
 
 const LEVELS: usize = Priority::ALL.len();
 type ByPriority<T> = [T; LEVELS];
+
+/// Who goes first, beyond priority and age.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// A waiting job rises one priority per so much time; `None`: never.
+    pub aging: Option<Duration>,
+    /// Turns that lanes of a tag get for one turn of the lanes of another, at least 1; of tags that are not here, and of lanes without, 1.
+    pub weights: BTreeMap<Box<str>, u32>,
+}
 
 /// How much a round of [`Frontier::wants`] may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

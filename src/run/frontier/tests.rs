@@ -28,7 +28,7 @@ pub(super) struct Toy {
 
 fn lane(id: i64, resolver: Option<&str>, host: Option<&str>) -> Arc<Lane> {
     let (kind, key) = (Kind::new("test").unwrap(), Key::new(resolver, host).unwrap());
-    Arc::new(Lane { id: LaneId(id), kind, key })
+    Arc::new(Lane { id: LaneId(id), kind, key, tag: None })
 }
 
 impl Toy {
@@ -58,7 +58,11 @@ impl Toy {
             self.last_row += 1;
             self.ready.entry((at, lane.id)).or_default().insert(self.last_row);
         }
-        self.frontier.offer(&ReadyLane { priority: Priority::ALL[at], lane })
+        self.frontier.offer(&ReadyLane {
+            priority: Priority::ALL[at],
+            lane,
+            head_enqueued_at: None,
+        })
     }
 
     pub(super) fn room(&self) -> usize {
@@ -138,6 +142,7 @@ fn leased(row: i64, lane: &Arc<Lane>, priority: Priority) -> Leased {
     Leased {
         token: LeaseToken { job: JobRow(row), epoch: Epoch(1) },
         artifact_id: ArtifactId::new(&format!("job-{row}")).unwrap(),
+        enqueued_at: crate::job::WallMs(0),
         lane: Arc::clone(lane),
         priority,
         attempt: 1,

@@ -18,7 +18,8 @@ fn job(attempt: u32, attempts_total: u32, checkpoint: Option<Vec<u8>>) -> Leased
     Leased {
         token: LeaseToken { job: JobRow(1), epoch: Epoch(1) },
         artifact_id: ArtifactId::new("a").unwrap(),
-        lane: Arc::new(Lane { id: LaneId(1), kind: Kind::fetch(), key: Key::default() }),
+        enqueued_at: crate::job::WallMs(0),
+        lane: Arc::new(Lane { id: LaneId(1), kind: Kind::fetch(), key: Key::default(), tag: None }),
         priority: Priority::default(),
         attempt,
         attempts_total,

@@ -159,10 +159,12 @@ fn job(payload: &Value) -> Leased {
     Leased {
         token: LeaseToken { job: JobRow(1), epoch: Epoch(1) },
         artifact_id: ArtifactId::new("doi:10.1234/abc").unwrap(),
+        enqueued_at: crate::job::WallMs(0),
         lane: Arc::new(Lane {
             id: LaneId(1),
             kind: Kind::fetch(),
             key: Key::new(None, host).unwrap(),
+            tag: None,
         }),
         priority: Priority::default(),
         attempt: 1,

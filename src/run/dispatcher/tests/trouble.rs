@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, Observation, WallMs};
 use crate::queue::store::*;
 
+use crate::job::LimitKey;
+use crate::share::KeyChange;
+
 const NONE: u8 = 0;
 const TURNS: u8 = 1;
 const REMAINING: u8 = 2;
@@ -128,6 +131,28 @@ impl Store for Locked {
     }
     fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
         self.inner.prune(before, forget, limit)
+    }
+    fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
+        self.inner.declare(owner, declared)
+    }
+    fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError> {
+        self.inner.keys(after, limit)
+    }
+    fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
+        self.inner.key(key)
+    }
+    fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
+        self.inner.set_key(key, change)
+    }
+    fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
+        self.inner.place(id, most)
+    }
+    fn backlog(
+        &mut self,
+        after: Option<LaneCursor>,
+        limit: usize,
+    ) -> Result<Vec<LaneBacklog>, StoreError> {
+        self.inner.backlog(after, limit)
     }
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {
         self.inner.bell(owner)
