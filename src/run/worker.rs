@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use super::event::{Event, Listener};
 use crate::clock::Clock;
 use crate::handler::{
-    Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry,
+    Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry, given_up,
 };
 use crate::job::{ErrorReason, Leased, LimitKey, Mono, Outcome, WallMs};
 use crate::limit::{Gate, Permit};
@@ -174,6 +174,14 @@ fn run_handler(
         // Only lanes of registered kinds are leased; a registry does not shrink.
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
+    if !handler.faces_given_up() {
+        let (now, wall) = (shared.clock.mono(), shared.clock.wall());
+        if let Some(given_up) = shared.gate.given_up(&job.lane.key, now) {
+            // Nothing is started under it: the next one comes up to the same at once.
+            permit.refund();
+            return given_up::outcome(&given_up, now, wall).into();
+        }
+    }
     let owner = Arc::clone(&shared.owner.read());
     let taken = Cell::new(false);
     let completion = || {
