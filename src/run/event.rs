@@ -68,6 +68,8 @@ pub enum Event<'a> {
         key: &'a LimitKey,
         /// How.
         transition: Transition,
+        /// Of one that opened: when it will be half-open, by the wall clock.
+        until: Option<WallMs>,
     },
     /// The run was asked to stop.
     Stopping {
