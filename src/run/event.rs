@@ -84,6 +84,21 @@ pub enum Event<'a> {
     Ended,
 }
 
+impl Event<'_> {
+    /// A breaker changed; `now` and `wall` are one moment.
+    #[must_use]
+    pub fn breaker(key: &LimitKey, transition: Transition, now: Mono, wall: WallMs) -> Event<'_> {
+        let until = match transition {
+            Transition::Opened { until } => {
+                let wait_ms = until.since(now).as_millis();
+                Some(wall.plus_ms(u64::try_from(wait_ms).unwrap_or(u64::MAX)))
+            }
+            Transition::HalfOpened | Transition::Closed => None,
+        };
+        Event::Breaker { key, transition, until }
+    }
+}
+
 /// One settled attempt.
 #[derive(Debug)]
 pub struct Settled<'a> {

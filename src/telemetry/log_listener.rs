@@ -392,11 +392,9 @@ mod tests {
     #[test]
     fn a_breaker_says_who_is_down_and_until_when() {
         let host = LimitKey::Host("arxiv.org".into());
-        let until = Some(WallMs(1_767_323_105_000));
-        let opened = Transition::Opened { until: Mono::from_ms(60_000) };
-        let lines = logged_json("warn", || {
-            tell(Event::Breaker { key: &host, transition: opened, until });
-        });
+        let opened = Transition::Opened { until: Mono::from_ms(67_000) };
+        let (now, wall) = (Mono::from_ms(7_000), WallMs(1_767_323_045_000));
+        let lines = logged_json("warn", || tell(Event::breaker(&host, opened, now, wall)));
         assert_eq!(
             lines,
             [json!({
@@ -411,7 +409,7 @@ mod tests {
             })]
         );
         let key = LimitKey::Resolver("unpaywall".into());
-        let changed = |transition| Event::Breaker { key: &key, transition, until: None };
+        let changed = |transition| Event::breaker(&key, transition, now, wall);
         let words = "unpaywall is tried again, one request at a time";
         check(changed(Transition::HalfOpened), "INFO", words);
         check(changed(Transition::Closed), "INFO", "unpaywall is up again");

@@ -9,6 +9,9 @@
 
 use std::time::Duration;
 
+use ureq::Body;
+use ureq::http::{HeaderMap, Response, header};
+
 use super::Net;
 use super::address;
 use super::classify;
@@ -23,8 +26,6 @@ use super::wall;
 use crate::handler::{CancelReason, Context, given_up};
 use crate::job::{ErrorReason, Key, Mono, SkipReason};
 use crate::limit::Permit;
-use ureq::Body;
-use ureq::http::{HeaderMap, Response, header};
 
 /// An answer whose body has not been read. While it lives its host has one request more.
 pub(super) struct Open {
@@ -139,33 +140,43 @@ fn ask_under(
     let status = response.status();
     let headed_at = asked.headed(status, context);
     let after_ms = retry_after_ms(response.headers(), context);
-    let told_to_wait = status == 429 || (status == 503 && after_ms.is_some());
-    if !told_to_wait {
-        if status == 503 {
-            // It does not say until when: a moment, and longer each time.
-            asked.told(None, context);
-        }
-        return Ok(Open { response, hold: Hold { scope, permit, asked, headed_at } });
+    let open = Open { response, hold: Hold { scope, permit, asked, headed_at } };
+    if status == 429 || (status == 503 && after_ms.is_some()) {
+        return Err(told_to_wait(open, key, after_ms, context));
     }
+    if status == 503 {
+        // It does not say until when: a moment, and longer each time.
+        open.hold.asked.told(None, context);
+    }
+    Ok(open)
+}
+
+/// An answer that says to slow down, unless it only wants to see a human.
+fn told_to_wait(
+    Open { response, hold }: Open,
+    key: &Key,
+    after_ms: Option<u64>,
+    context: &Context<'_>,
+) -> Unanswered {
+    let status = response.status();
     let page = download::drain(response.into_body());
-    drop(scope);
-    let is_challenge = status == 503 && wall::is_challenge(&page);
-    if !is_challenge {
-        let until = asked.told(after_ms.map(Duration::from_millis), context);
-        tracing::info!(
-            host = key.host.as_deref(),
-            status = status.as_u16(),
-            seconds = until.map(|until| whole_seconds(until.since(context.mono()))),
-            "told to slow down: nobody asks this host until then"
-        );
+    if status == 503 && wall::is_challenge(&page) {
+        hold.end(context);
+        return classify::status(status, None, context.wall(), &page).into();
     }
-    context.end(permit);
-    if is_challenge {
-        return Err(classify::status(status, None, context.wall(), &page).into());
+    let until = hold.asked.told(after_ms.map(Duration::from_millis), context);
+    hold.end(context);
+    tracing::info!(
+        host = key.host.as_deref(),
+        status = status.as_u16(),
+        seconds = until.map(|until| whole_seconds(until.since(context.mono()))),
+        "told to slow down: nobody asks this host until then"
+    );
+    if let Err(given_up) = check_given_up(context, key) {
+        return given_up;
     }
-    check_given_up(context, key)?;
     let verdict = classify::status(status, after_ms, context.wall(), &page);
-    Err(Unanswered::ToldToWait(key.clone(), verdict))
+    Unanswered::ToldToWait(key.clone(), verdict)
 }
 
 fn check_given_up(context: &Context<'_>, key: &Key) -> Result<(), Unanswered> {

@@ -8,9 +8,9 @@ use crossbeam_channel::bounded;
 use super::server::{Reply, Server};
 use super::services::{absent, rig as rig_of_services};
 use super::*;
-use crate::handler::CancelReason;
 use crate::handler::fetch::ProxySettings;
-use crate::job::LimitKey;
+use crate::handler::{CancelReason, Finder};
+use crate::job::{JobSpec, LimitKey};
 use crate::limit::{Wait, WaitReason};
 use crate::share::Transition;
 
@@ -324,4 +324,28 @@ fn what_one_host_of_a_line_does_says_nothing_of_the_limit_that_the_line_chose() 
         assert_ne!(refusal(&rig, &key(Some("mine"), Some("127.0.0.1"))), None);
         assert_eq!(refusal(&rig, &key(Some("mine"), Some("b.test"))), None);
     }
+}
+
+#[test]
+fn whoever_asks_by_hand_is_not_kept_waiting_for_a_service_that_is_down() {
+    let finder = Finder::new(FetchSettings {
+        resolvers: vec![ResolverSettings {
+            base_url: Url::parse(&format!("http://{}/doaj", nobody())).ok(),
+            ..ResolverSettings::named("doaj")
+        }],
+        allow_private_addresses: true,
+        ..FetchSettings::default()
+    })
+    .unwrap();
+    let (gate, clock, cancel) =
+        (Gate::default(), Manual::at(NOW), Arc::new(Cancel::new().unwrap()));
+    let payload = json!({ "doi": "10.1234/abc" }).to_string();
+    let spec = JobSpec { payload, ..JobSpec::new("doi:10.1234/abc", "fetch").unwrap() };
+    let ask = || finder.ask(&spec, "doaj", &gate, &clock, &cancel).unwrap();
+    for _ in 0..5 {
+        let said = ask();
+        assert!(said.said == "broken" && said.message.contains("refused"), "{said:?}");
+    }
+    let said = ask();
+    assert!(said.said == "broken" && said.message.contains("again and again"), "{said:?}");
 }
