@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms,
-    Recovered, Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
+    Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{
     ArtifactId, Change, JobRow, JobSpec, Kind, LimitKey, MAX_CHECKPOINT_BYTES, Mono, Observation,

@@ -256,12 +256,11 @@ impl Model {
         if !self.is_registered(owner) {
             return;
         }
-        let Some(known) = self.owners.get_mut(&owner.row) else { return };
-        if known.declared.as_ref() != Some(declared) {
+        if let Some(known) = self.owners.get_mut(&owner.row) {
             known.declared = Some(declared.clone());
-            self.keys.declared += 1;
-            self.ring_all_but(owner.row);
         }
+        self.keys.declared += 1;
+        self.ring_all_but(owner.row);
     }
 
     /// The strictest of what all owners declared.
@@ -316,9 +315,7 @@ impl Model {
                 self.keys.keep(&key, before, record, false);
             }
         }
-        if self.owners.get(&row).is_some_and(|owner| owner.declared.is_some()) {
-            self.keys.declared += 1;
-        }
+        self.keys.declared += 1;
         self.ring_all_but(row);
     }
 
