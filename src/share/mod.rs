@@ -26,6 +26,7 @@ mod hold;
 mod news;
 mod rate;
 mod record;
+mod view;
 mod wire;
 
 pub use adaptive::Adaptive;
