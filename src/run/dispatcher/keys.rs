@@ -4,11 +4,11 @@
 //! something urgent makes a turn, and that nothing that others must know is lost with a turn that failed.
 
 use super::{Dispatcher, MAX_TURN_PAYLOAD_BYTES};
-use crate::job::{Mono, WallMs};
+use crate::job::Mono;
 use crate::queue::store::{Declared, StoreError, Turn};
 use crate::run::event::Event;
 use crate::run::report::RunError;
-use crate::share::{KeyNews, KeyReply, Transition};
+use crate::share::{KeyNews, KeyReply};
 
 impl Dispatcher {
     /// Says what this process was configured with, and hears how all keys stand: nothing that is limited starts before.
@@ -77,18 +77,9 @@ impl Dispatcher {
     /// Tells listeners of breakers that opened, half-opened or closed.
     pub(super) fn tell_transitions(&mut self, now: Mono) {
         for (key, transition) in self.shared.gate.transitions(now) {
-            let until = match transition {
-                Transition::Opened { until } => Some(self.wall_of(until, now)),
-                Transition::HalfOpened | Transition::Closed => None,
-            };
-            self.shared.listener.on(&Event::Breaker { key: &key, transition, until });
+            let wall = self.shared.clock.wall();
+            self.shared.listener.on(&Event::breaker(&key, transition, now, wall));
         }
-    }
-
-    /// What the wall clock will say then, as far as it is known now.
-    fn wall_of(&self, at: Mono, now: Mono) -> WallMs {
-        let ahead_ms = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
-        self.shared.clock.wall().plus_ms(ahead_ms)
     }
 
     /// The last word of an owner that ends in good order, for the sake of those that come after: where its buckets stand, and what
