@@ -102,9 +102,9 @@ fn each_walk_uses_its_index() {
         (sql::keys::MEMBER, "owner USING COVERING INDEX owner_sole (sole=?)"),
         (sql::keys::CHANGED, "key_record USING INDEX key_record_version (version>?)"),
         (sql::keys::SLOTS_AWAITED, "w USING INDEX share_waiting (asked_at_ns>?)"),
-        (sql::keys::SLOTS_AWAITED, "m USING PRIMARY KEY (dimension=? AND name=? AND owner=?)"),
+        (sql::keys::SLOTS_AWAITED, "USING PRIMARY KEY (dimension=? AND name=? AND owner=?)"),
         (sql::keys::TOKENS_AWAITED, "m USING INDEX share_tokens (owner=?)"),
-        (sql::keys::TOKENS_AWAITED, "w USING PRIMARY KEY (dimension=? AND name=?)"),
+        (sql::keys::TOKENS_AWAITED, "USING PRIMARY KEY (dimension=? AND name=?)"),
         (sql::keys::KEYS_OF, "share USING INDEX share_owner (owner=?)"),
         (sql::keys::DECLARED, "declared USING PRIMARY KEY (dimension=? AND name=?)"),
     ] {
