@@ -88,6 +88,12 @@ impl<V> ByKey<V> {
         self.hosts.retain(|_, value| keep(value));
     }
 
+    /// Calls `change` with every entry, in no order.
+    pub(super) fn for_each(&mut self, mut change: impl FnMut(Part<'_>, &mut V)) {
+        self.resolvers.iter_mut().for_each(|(name, value)| change(Part::Resolver(name), value));
+        self.hosts.iter_mut().for_each(|(name, value)| change(Part::Host(name), value));
+    }
+
     /// Every entry, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Part<'_>, &V)> {
         let resolvers = self.resolvers.iter().map(|(name, value)| (Part::Resolver(name), value));
