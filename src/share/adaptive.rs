@@ -5,20 +5,30 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::Mono;
 
+use super::wire::{is_default, ns};
+
 /// See the module. At rest (nothing learned) it is [`Adaptive::default`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Adaptive {
     /// The most at once; `None`: the cap.
+    #[serde(skip_serializing_if = "is_default")]
     pub limit: Option<u32>,
     /// Answers in a row since the last step, at the limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub run: u32,
     /// When the last step down was taken.
+    #[serde(rename = "stepped_at_ns", skip_serializing_if = "is_default", with = "ns")]
     pub stepped_at: Mono,
     /// The usual time to the head of an answer, in microseconds: a moving average; 0: not known.
+    #[serde(skip_serializing_if = "is_default")]
     pub usual_us: u64,
     /// How many answers the average is of, up to the number at which it counts.
+    #[serde(skip_serializing_if = "is_default")]
     pub samples: u32,
 }
 

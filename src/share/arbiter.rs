@@ -42,18 +42,64 @@ pub struct Share {
 /// The shares of one key, by the row of their owner.
 pub type Shares = BTreeMap<i64, Share>;
 
+/// What a key's shares are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scene {
+    /// The strictest of what all live processes were configured with.
+    pub configured: Configured,
+    /// By what events are applied.
+    pub policy: Policy,
+    /// The monotonic time of the turn.
+    pub now: Mono,
+    /// A sole process was found dead then, and nobody knows what it has spent: every bucket that was not touched since is as empty
+    /// at that time. `None`: that never happened.
+    pub void_at: Option<Mono>,
+    /// Who divides by itself.
+    pub sole: Sole,
+}
+
+/// Whether some process is the sole one, as the process that reports sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sole {
+    /// None is.
+    #[default]
+    Nobody,
+    /// The one that reports was, up to this turn ([`super::Claim::Open`]): its slots and tokens are those it says, whatever its share was.
+    WasMe,
+    /// Another one is: nothing is granted.
+    Other,
+}
+
+/// What a report changed for others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Divided {
+    /// The record has changed in a way that others must learn of: it takes a new version, and all of them are rung.
+    pub changed: bool,
+    /// Owners to be rung: there is something for them, or something is wanted of them. Never the one that reported.
+    pub ring: Vec<i64>,
+}
+
 /// Applies the report of `me` to the record and the shares of its key, and grants what can be granted. A share that is nothing is removed.
 pub fn divide(
     record: &mut KeyRecord,
     shares: &mut Shares,
     me: i64,
     report: &KeyReport,
-    configured: &Configured,
-    policy: &Policy,
-    now: Mono,
-) -> KeyAnswer {
-    let _ = policy;
-    state_of(&report.key, record, shares, me, configured, now)
+    scene: &Scene,
+) -> (KeyAnswer, Divided) {
+    (state_of(&report.key, record, shares, me, scene), Divided::default())
+}
+
+/// Applies the report of `me`, the sole one: events, its bucket, and what runs there as its share, for people. Grants nothing, for
+/// it needs nothing.
+pub fn told_by_sole(
+    record: &mut KeyRecord,
+    shares: &mut Shares,
+    me: i64,
+    report: &KeyReport,
+    scene: &Scene,
+) -> (KeyAnswer, Divided) {
+    (state_of(&report.key, record, shares, me, scene), Divided::default())
 }
 
 /// What `me` is to be told of a key it did not report on: how it stands, and how much it may keep.
@@ -63,15 +109,13 @@ pub fn state_of(
     record: &KeyRecord,
     shares: &Shares,
     me: i64,
-    configured: &Configured,
-    now: Mono,
+    scene: &Scene,
 ) -> KeyAnswer {
-    let _ = now;
     let share = shares.get(&me).copied().unwrap_or_default();
     KeyAnswer {
         key: key.clone(),
         record: *record,
-        configured: *configured,
+        configured: scene.configured,
         slots: share.slots,
         tokens: share.tokens,
         keep: None,

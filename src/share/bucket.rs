@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::Mono;
 
 use super::Rate;
+use super::wire::{decimal, is_default, ns};
 
 /// A bucket of tokens. A nanosecond grows `count` units; a token costs as many units as the rate's period has nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Bucket {
     count: u32,
     /// Units a token costs; at least 1.
@@ -19,6 +23,17 @@ pub struct Bucket {
     burst: u32,
     /// Units there were at `at`; at most `burst · cost`.
     level: u128,
+    at: Mono,
+}
+
+/// A bucket as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    rate: Rate,
+    #[serde(default, skip_serializing_if = "is_default", with = "decimal")]
+    level: u128,
+    #[serde(rename = "at_ns", default, skip_serializing_if = "is_default", with = "ns")]
     at: Mono,
 }
 
@@ -56,6 +71,24 @@ impl Bucket {
         let most = u128::from(self.burst.saturating_sub(out)) * u128::from(self.cost);
         self.level = grown.min(most.max(self.level));
         self.at = self.at.max(now);
+    }
+
+    /// Gives up what it has more than its burst allows while `out` of its tokens are in somebody's hand.
+    pub fn cut_beside(&mut self, out: u32) {
+        let most = u128::from(self.burst.saturating_sub(out)) * u128::from(self.cost);
+        self.level = self.level.min(most);
+    }
+
+    /// The time it has grown to.
+    #[must_use]
+    pub fn at(&self) -> Mono {
+        self.at
+    }
+
+    /// Whether it has all that its burst allows.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.level == self.capacity()
     }
 
     /// Whether a whole token is there.
@@ -124,5 +157,20 @@ impl Bucket {
 
     fn capacity(&self) -> u128 {
         u128::from(self.burst) * u128::from(self.cost)
+    }
+}
+
+impl From<Bucket> for Written {
+    fn from(bucket: Bucket) -> Written {
+        Written { rate: bucket.rate(), level: bucket.level, at: bucket.at }
+    }
+}
+
+impl From<Written> for Bucket {
+    fn from(written: Written) -> Bucket {
+        let mut bucket = Bucket::empty(written.rate, written.at);
+        // Whoever wrote it: never more than it can have.
+        bucket.level = written.level.min(bucket.capacity());
+        bucket
     }
 }

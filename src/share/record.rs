@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use crate::job::{LimitKey, Mono};
+use serde::{Deserialize, Serialize};
 
+use crate::job::{LimitKey, Mono, WallMs};
+
+use super::wire::{is_default, ns_option};
 use super::{Adaptive, Breaker, Bucket, Hold, Rate, Told, Transition};
 
 /// What one key is limited to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeyLimits {
     /// Running at once (0: none); `None`: the default for hosts, unlimited for resolvers.
+    #[serde(skip_serializing_if = "is_default")]
     pub max_concurrent: Option<u32>,
     /// Starts per time; `None`: no rate.
+    #[serde(skip_serializing_if = "is_default")]
     pub rate: Option<Rate>,
 }
 
@@ -92,24 +98,33 @@ pub struct KeyChange {
     pub forgive: bool,
 }
 
-/// See [`super`]. What is not worth remembering is [`KeyRecord::default`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// See [`super`]. What is not worth remembering is [`KeyRecord::default`], and written as `{}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeyRecord {
     /// What a person set while it was in use.
+    #[serde(skip_serializing_if = "is_default")]
     pub set: KeyLimits,
     /// A person said that nobody starts anything.
+    #[serde(skip_serializing_if = "is_default")]
     pub paused: bool,
     /// One request at a time, and one per so much time.
+    #[serde(rename = "crawl_delay_ns", skip_serializing_if = "is_default", with = "ns_option")]
     pub crawl_delay: Option<Duration>,
     /// Its server said to slow down.
+    #[serde(skip_serializing_if = "is_default")]
     pub hold: Option<Hold>,
     /// Its breaker.
+    #[serde(skip_serializing_if = "is_default")]
     pub breaker: Breaker,
     /// What it has been seen to bear.
+    #[serde(skip_serializing_if = "is_default")]
     pub adaptive: Adaptive,
     /// Since when it has been held or open again and again, without one proper answer.
+    #[serde(rename = "trouble_since_ns", skip_serializing_if = "is_default", with = "ns_option")]
     pub trouble_since: Option<Mono>,
     /// The tokens that nobody has in hand; `None`: all that its rate allows.
+    #[serde(skip_serializing_if = "is_default")]
     pub bucket: Option<Bucket>,
 }
 
@@ -247,5 +262,18 @@ impl KeyRecord {
     pub fn is_at_rest(&self, now: Mono, policy: &Policy) -> bool {
         let _ = (now, policy);
         false
+    }
+
+    /// Another boot of the machine: what was written at `from` with the monotonic time of that boot becomes what it is at `to`. What
+    /// remained to be waited goes on by the wall clock, and is never longer than it was when written, for that clock may
+    /// have been set back; what has been, has been by `to`; the bucket is empty at `to`.
+    pub fn rebase(&mut self, from: (Mono, WallMs), to: (Mono, WallMs)) {
+        let _ = (from, to);
+    }
+
+    /// Somebody may have spent all tokens there were at `at`: the bucket is as empty then, unless it was touched later. `rate` is the
+    /// configured one.
+    pub fn void_bucket(&mut self, rate: Option<Rate>, at: Mono) {
+        let _ = (rate, at);
     }
 }
