@@ -89,9 +89,14 @@ impl TokenBucket {
     pub(super) fn take(&self, now: Mono) -> Result<Taken, NoToken> {
         let mut state = self.state.lock();
         state.grow(now);
-        let refusal = match &mut state.source {
-            Source::Own(bucket) if bucket.take() => return Ok(Taken(state.term)),
-            Source::Granted(hand) if hand.take(now) => return Ok(Taken(state.term)),
+        let is_taken = match &mut state.source {
+            Source::Own(bucket) => bucket.take(),
+            Source::Granted(hand) => hand.take(now),
+        };
+        if is_taken {
+            return Ok(Taken(state.term));
+        }
+        let refusal = match &state.source {
             Source::Own(bucket) => NoToken::Until(bucket.next_token()),
             Source::Granted(hand) => match hand.next_token() {
                 Some(at) if at > now => NoToken::Until(at),

@@ -64,6 +64,17 @@ impl<V> ByKey<V> {
         }
     }
 
+    pub(super) fn get_or_insert_with(
+        &mut self,
+        part: Part<'_>,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        match part {
+            Part::Resolver(name) => self.resolvers.entry(name.into()).or_insert_with(make),
+            Part::Host(name) => self.hosts.entry(name.into()).or_insert_with(make),
+        }
+    }
+
     /// Returns what was there before.
     pub(super) fn insert(&mut self, part: Part<'_>, value: V) -> Option<V> {
         match part {

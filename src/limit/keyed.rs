@@ -346,7 +346,10 @@ impl Table {
     fn standing(&self, part: Part<'_>) -> (Option<u32>, u32) {
         let entry = self.entries.get(part);
         let default = self.default_of(part);
-        (entry.map_or(default, |entry| entry.limit(default)), entry.map_or(0, |entry| entry.running))
+        (
+            entry.map_or(default, |entry| entry.limit(default)),
+            entry.map_or(0, |entry| entry.running),
+        )
     }
 
     fn claim_all(&mut self, key: &Key) -> Result<(), Full> {
