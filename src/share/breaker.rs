@@ -156,6 +156,15 @@ impl Breaker {
         }
     }
 
+    /// When it was, or will be, open no more, unless it is closed.
+    pub(super) fn last_end(&self) -> Option<Mono> {
+        match self.state {
+            BreakerState::Closed => None,
+            BreakerState::Open { until } => Some(until),
+            BreakerState::HalfOpen { .. } => Some(self.since),
+        }
+    }
+
     fn open(&mut self, now: Mono, policy: &Policy) -> Transition {
         let until = now.plus(policy.open_for);
         *self = Breaker { state: BreakerState::Open { until }, since: now, ..Breaker::default() };

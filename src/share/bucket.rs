@@ -104,15 +104,46 @@ impl Bucket {
         rest.is_some()
     }
 
+    /// Takes up to so many tokens; returns how many there were.
+    pub fn take_up_to(&mut self, most: u32) -> u32 {
+        let taken = self.available().min(most);
+        self.level -= u128::from(taken) * u128::from(self.cost);
+        taken
+    }
+
+    /// Puts back so many tokens that were taken and not spent.
+    pub fn put_back_all(&mut self, tokens: u32) {
+        let more = u128::from(tokens) * u128::from(self.cost);
+        self.level = (self.level + more).min(self.capacity());
+    }
+
     /// Puts back a token that was taken and not spent.
     pub fn put_back(&mut self) {
         self.level = (self.level + u128::from(self.cost)).min(self.capacity());
+    }
+
+    /// How long a token takes to grow, rounded up; [`Duration::MAX`] when none ever does.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        match u64::from(self.count) {
+            0 => Duration::MAX,
+            count => Duration::from_nanos(self.cost.div_ceil(count)),
+        }
     }
 
     /// Empties it: from `now` on, the next token takes its full time.
     pub fn restart(&mut self, now: Mono) {
         self.grow(now);
         self.level = 0;
+    }
+
+    /// As one whose tokens may all have been spent at `at`: it is empty then, unless it was touched later.
+    #[must_use]
+    pub fn void(mut self, at: Mono) -> Bucket {
+        if self.at <= at {
+            self.restart(at);
+        }
+        self
     }
 
     /// Takes on the terms of `rate`, whatever they are, and keeps the whole tokens, up to the new burst.
