@@ -9,6 +9,7 @@
 mod bells;
 mod model;
 mod owners;
+mod place;
 mod upkeep;
 mod views;
 mod yields;
@@ -22,8 +23,8 @@ use parking_lot::Mutex;
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Pace, Page, Place, ReadyLane, RecoverTerms,
-    Recovered, Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
+    Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{
     ArtifactId, Change, JobRow, JobSpec, Kind, LimitKey, MAX_CHECKPOINT_BYTES, Mono, Observation,
@@ -223,7 +224,7 @@ impl Store for MemoryStore {
             configured: Configured::default(),
             holders: Vec::new(),
             counts: Counts::default(),
-            pace: Pace::default(),
+            pace: self.shared.model.lock().pace_of(key),
         })
     }
 
@@ -233,8 +234,7 @@ impl Store for MemoryStore {
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        Ok(self.shared.model.lock().place(id, most))
     }
 
     fn backlog(
@@ -242,8 +242,7 @@ impl Store for MemoryStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        Ok(self.shared.model.lock().backlog(after, limit))
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

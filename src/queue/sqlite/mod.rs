@@ -13,6 +13,7 @@
 //! one bounded page takes, nor let memory grow with the number of jobs or hosts. The tables are described in
 //! `migrations/`, the statements are in `sql.rs`.
 
+mod backlog;
 mod batch;
 mod fault;
 mod held;
@@ -21,6 +22,7 @@ mod lanes;
 mod lease;
 mod open;
 mod owner;
+mod place;
 mod recover;
 mod row;
 mod seen;
@@ -42,8 +44,8 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Pace, Page, Place, ReadyLane, RecoverTerms,
-    Recovered, Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
+    Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, LimitKey, Observation, WallMs};
 use crate::share::{Configured, KeyChange, KeyRecord};
@@ -273,7 +275,7 @@ impl Store for SqliteStore {
             configured: Configured::default(),
             holders: Vec::new(),
             counts: Counts::default(),
-            pace: Pace::default(),
+            pace: self.read(|conn, _| tally::pace_of(conn, key))?,
         })
     }
 
@@ -283,8 +285,10 @@ impl Store for SqliteStore {
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        self.read(|conn, lanes| match insert::lookup(conn, id)? {
+            Some(job) => place::place(conn, lanes, job, most),
+            None => Ok(None),
+        })
     }
 
     fn backlog(
@@ -292,8 +296,7 @@ impl Store for SqliteStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        self.count_backlog(after, limit)
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {
