@@ -10,6 +10,7 @@
 //! end well, each in the mean time of its lane; servers say nothing of limits; one process runs.
 //!
 //! Beyond [`MOST_SIMULATED`] jobs only every so-manieth of each lane is simulated, and the time multiplied: exact but for how it begins and ends.
+//! Hosts that have no more jobs than may run there at once limit nobody, and are not told apart.
 //!
 //! Must never ask the time, or a store.
 
@@ -22,7 +23,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::frontier::{Appetite, Frontier, Schedule};
 use crate::job::{
-    ArtifactId, Epoch, JobRow, Lane, LaneId, LeaseToken, Leased, LimitKey, Mono, Priority,
+    ArtifactId, Epoch, JobRow, Key, Lane, LaneId, LeaseToken, Leased, LimitKey, Mono, Priority,
     SpecError, WallMs,
 };
 use crate::limit::{Gate, KeyLimits, Limits, Permit};
@@ -200,7 +201,7 @@ fn ratio(part: Duration, whole: Duration) -> f64 {
 }
 
 /// A run of which only the schedule is real.
-struct Simulation<'a> {
+struct Simulation {
     frontier: Frontier,
     gate: Gate,
     freed: Receiver<LimitKey>,
@@ -208,7 +209,7 @@ struct Simulation<'a> {
     /// What is left of each lane and priority, and how long one takes.
     left: HashMap<(Priority, LaneId), (u64, Duration)>,
     /// Lanes that the frontier has had no room for yet, most urgent first.
-    unoffered: VecDeque<&'a Load>,
+    unoffered: VecDeque<Load>,
     lanes: HashMap<LaneId, Arc<Lane>>,
     /// By when they end.
     running: BinaryHeap<Reverse<Ending>>,
@@ -222,46 +223,30 @@ struct Simulation<'a> {
 /// When a job ends, and its row: of two at the same time the older one first.
 type Ending = (Mono, i64);
 
-impl<'a> Simulation<'a> {
-    fn new(plan: &'a Plan, scale: u64) -> Result<Simulation<'a>, SpecError> {
+impl Simulation {
+    fn new(plan: &Plan, scale: u64) -> Result<Simulation, SpecError> {
         let gate = Gate::new(scaled(&plan.limits, scale));
         let (tell, freed) = unbounded();
         gate.on_release(move |key| {
             // A simulation that is over needs no permits.
             let _ = tell.send(key.clone());
         });
-        let mut simulation = Simulation {
+        let loads = merged(thinned(&plan.loads, scale), &plan.limits);
+        let left = loads.iter().map(|load| ((load.priority, load.lane.id), (load.jobs, load.mean)));
+        Ok(Simulation {
             frontier: Frontier::new(),
             gate,
             freed,
             now: Mono::default(),
-            left: HashMap::new(),
-            unoffered: VecDeque::new(),
-            lanes: HashMap::new(),
+            left: left.collect(),
+            lanes: loads.iter().map(|load| (load.lane.id, Arc::clone(&load.lane))).collect(),
+            unoffered: loads.into(),
             running: BinaryHeap::new(),
             permits: HashMap::new(),
             workers: plan.workers.max(1),
             rows: 0,
             name: ArtifactId::new("forecast")?,
-        };
-        simulation.take(&plan.loads, scale);
-        Ok(simulation)
-    }
-
-    /// Takes in one of `scale` jobs; what one lane has too few of is carried over to the next.
-    fn take(&mut self, loads: &'a [Load], scale: u64) {
-        let mut by_urgency: Vec<&Load> = loads.iter().collect();
-        by_urgency.sort_by_key(|load| (load.priority, load.lane.id));
-        let mut carried = 0;
-        for load in by_urgency {
-            let jobs = (carried + load.jobs) / scale;
-            carried = (carried + load.jobs) % scale;
-            if jobs > 0 {
-                self.left.insert((load.priority, load.lane.id), (jobs, load.mean));
-                self.lanes.insert(load.lane.id, Arc::clone(&load.lane));
-                self.unoffered.push_back(load);
-            }
-        }
+        })
     }
 
     /// Until nothing is left that may start; when the last job ended.
@@ -365,6 +350,68 @@ impl<'a> Simulation<'a> {
         }
         self.frontier.answered(want, dry);
         leased
+    }
+}
+
+/// One of `scale` jobs, the most urgent first; what one lane has too few of is carried over to the next.
+fn thinned(loads: &[Load], scale: u64) -> Vec<Load> {
+    let mut thinned: Vec<Load> = loads.to_vec();
+    thinned.sort_by_key(|load| (load.priority, load.lane.id));
+    let mut carried = 0;
+    for load in &mut thinned {
+        let all = carried + load.jobs;
+        load.jobs = all / scale;
+        carried = all % scale;
+    }
+    thinned.retain(|load| load.jobs > 0);
+    thinned
+}
+
+/// Drops the parts of keys that limit nobody (no rate, and no more jobs than slots), and makes one load of those that come to the same: the
+/// frontier would ask a hundred thousand hosts in turn whether they may use their resolver's one token.
+fn merged(loads: Vec<Load>, limits: &Limits) -> Vec<Load> {
+    let mut jobs: HashMap<LimitKey, u64> = HashMap::new();
+    for load in &loads {
+        for key in load.lane.key.limits() {
+            *jobs.entry(key).or_default() += load.jobs;
+        }
+    }
+    let limits_somebody = |key: LimitKey| {
+        let KeyLimits { max_concurrent, rate } = limits_of(limits, &key);
+        let jobs = jobs.get(&key).copied().unwrap_or(0);
+        rate.is_some() || max_concurrent.is_some_and(|most| jobs > u64::from(most))
+    };
+    let mut merged: Vec<Load> = Vec::new();
+    let mut places: HashMap<(Priority, Key, Option<Box<str>>), usize> = HashMap::new();
+    for mut load in loads {
+        let own = &load.lane.key;
+        let host = own.host.clone().filter(|name| limits_somebody(LimitKey::Host(name.clone())));
+        let resolver =
+            own.resolver.clone().filter(|name| limits_somebody(LimitKey::Resolver(name.clone())));
+        let key = Key { resolver, host };
+        if key == *own {
+            merged.push(load);
+            continue;
+        }
+        let place = (load.priority, key.clone(), load.lane.tag.clone());
+        match places.get(&place).and_then(|at| merged.get_mut(*at)) {
+            Some(other) => other.absorb(&load),
+            None => {
+                places.insert(place, merged.len());
+                load.lane = Arc::new(Lane { key, ..Lane::clone(&load.lane) });
+                merged.push(load);
+            }
+        }
+    }
+    merged
+}
+
+impl Load {
+    /// Takes in the jobs of another, each in the mean time of all.
+    fn absorb(&mut self, other: &Load) {
+        let busy_ns = busy_of(&[self.clone(), other.clone()]);
+        self.jobs += other.jobs;
+        self.mean = of_ns(busy_ns / u128::from(self.jobs.max(1)));
     }
 }
 

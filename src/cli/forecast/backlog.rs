@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::cli::hosts::standing::Moment;
     use crate::job::{Mono, WallMs};
-    use crate::share::{Configured, KeyLimits, Rate};
+    use crate::share::{Configured, Rate};
 
     fn host(name: &str) -> LimitKey {
         LimitKey::Host(name.into())
@@ -280,8 +280,8 @@ mod tests {
             lane(4, "noop", None, None, 1),
         ];
         let backlog = gathered(lanes, &views, 4);
-        let ms: Vec<f64> = backlog.loads.iter().map(|l| l.mean.as_secs_f64() * 1_000.0).collect();
-        assert_eq!(ms, [2_000.5, 500.5, 2_000.5, 2_000.5]);
+        let us: Vec<u128> = backlog.loads.iter().map(|load| load.mean.as_micros()).collect();
+        assert_eq!(us, [2_000_500, 500_500, 2_000_500, 2_000_500]);
         assert!(backlog.knows_durations);
 
         let unknown = gathered(vec![lane(1, "noop", None, None, 1)], &[], 1);

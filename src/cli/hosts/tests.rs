@@ -82,7 +82,7 @@ pub(in crate::cli) fn told(until_ms: u64) -> KeyRecord {
 pub(in crate::cli) fn down(until_ms: u64) -> KeyRecord {
     let since = Mono::from_ms(NOW.mono.0.as_millis() as u64 - 30_000);
     let state = BreakerState::Open { until: ahead(until_ms) };
-    let breaker = Breaker { failures: 5, state, since };
+    let breaker = Breaker { failures: 5, state, since, ..Breaker::default() };
     KeyRecord { breaker, trouble_since: Some(since), ..KeyRecord::default() }
 }
 
@@ -109,6 +109,7 @@ fn a_key_says_why_its_jobs_wait_and_until_when() {
             failures: 0,
             state: BreakerState::HalfOpen { successes: 1 },
             since: Mono::from_ms(3_590_000),
+            ..Breaker::default()
         },
         ..KeyRecord::default()
     };
@@ -157,6 +158,7 @@ fn a_breaker_whose_time_has_passed_is_half_open() {
             failures: 5,
             state: BreakerState::Open { until: Mono::from_ms(3_599_000) },
             since: Mono::from_ms(3_539_000),
+            ..Breaker::default()
         },
         ..KeyRecord::default()
     };

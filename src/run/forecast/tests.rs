@@ -92,9 +92,24 @@ fn hosts_behind_one_resolver_share_its_limit() {
 
 #[test]
 fn more_lanes_than_the_frontier_knows_at_once_are_all_done() {
-    let loads: Vec<Load> = (1..=6_000).map(|id| host(id, 1, 100)).collect();
-    let forecast = check(&plan(loads, 4, 100), 6_000, &Bottleneck::Workers);
-    assert_eq!((forecast.jobs, forecast.keys.len()), (6_000, MOST_KEYS));
+    let loads: Vec<Load> = (1..=6_000).map(|id| host(id, 2, 100)).collect();
+    let forecast = check(&plan(loads, 1, 100), 12_000, &Bottleneck::Workers);
+    assert_eq!((forecast.jobs, forecast.keys.len()), (12_000, MOST_KEYS));
+}
+
+#[test]
+fn hosts_that_limit_nobody_are_not_told_apart() {
+    let behind = |id: i64, jobs: u64| {
+        load(lane(id, Some("r"), Some(&format!("h{id}.org"))), jobs, id as u64)
+    };
+    let limits = limited(plan(vec![], 2, 8), LimitKey::Resolver("r".into()), Some(3), None).limits;
+    let few = merged(vec![behind(1, 2), behind(2, 9), behind(3, 2), host(4, 1, 5)], &limits);
+    let told: Vec<_> = few
+        .iter()
+        .map(|load| (load.lane.key.to_string(), load.jobs, load.mean.as_millis()))
+        .collect();
+    let expected = [("r", 4, 2), ("r at h2.org", 9, 2), ("-", 1, 5)];
+    assert_eq!(told, expected.map(|(key, jobs, ms)| (key.to_owned(), jobs, ms)));
 }
 
 #[test]
@@ -102,7 +117,7 @@ fn millions_are_scaled_down_and_come_to_the_same() {
     // A hundred hosts, one of them with a fifth of all: 400,000 · 100 ms ÷ 4.
     let mut loads: Vec<Load> = (2..=101).map(|id| host(id, 16_000, 100)).collect();
     loads.push(host(1, 400_000, 100));
-    let forecast = forecast(&plan(loads, 4, 64)).unwrap();
+    let forecast = forecast(&plan(loads, 4, 404)).unwrap();
     assert_eq!((forecast.jobs, forecast.scale), (2_000_000, 10));
     assert_eq!(forecast.bottleneck, Bottleneck::Key(host_key(1)));
     let off = forecast.makespan.as_secs_f64() / 10_000.0;
