@@ -228,7 +228,7 @@ impl Dispatcher {
         if self.tally.owner_lost && !waiting {
             self.renew_owner()?;
         }
-        self.frontier.tick(now);
+        self.frontier.tick(now, self.shared.clock.wall());
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
