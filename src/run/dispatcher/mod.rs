@@ -239,7 +239,7 @@ impl Dispatcher {
             self.introduce(now)?;
         }
         self.tell_transitions(now);
-        self.frontier.tick(now);
+        self.frontier.tick(now, self.shared.clock.wall());
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
