@@ -15,9 +15,12 @@
 
 mod backlog;
 mod batch;
+mod endings;
 mod fault;
 mod held;
 mod insert;
+mod key_view;
+mod keys;
 mod lanes;
 mod lease;
 mod open;
@@ -27,6 +30,7 @@ mod recover;
 mod row;
 mod seen;
 mod settle;
+mod shares;
 mod sql;
 mod tally;
 #[cfg(test)]
@@ -48,12 +52,14 @@ use super::store::{
     Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, LimitKey, Observation, WallMs};
-use crate::share::{Configured, KeyChange, KeyRecord};
+use crate::share::KeyChange;
 use batch::Batch;
+use endings::Sweep;
 use fault::Worked;
 use lanes::Lanes;
 use owner::Owners;
 use recover::Beats;
+use shares::Configurations;
 
 pub use open::{Durability, OpenOptions};
 
@@ -74,6 +80,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     lanes: Lanes,
     beats: Beats,
+    configurations: Configurations,
+    sweep: Sweep,
 }
 
 impl SqliteStore {
@@ -112,7 +120,14 @@ impl SqliteStore {
     }
 
     fn over(conn: Connection, shared: Arc<Shared>) -> SqliteStore {
-        SqliteStore { conn, shared, lanes: Lanes::default(), beats: Beats::default() }
+        SqliteStore {
+            conn,
+            shared,
+            lanes: Lanes::default(),
+            beats: Beats::default(),
+            configurations: Configurations::default(),
+            sweep: Sweep::default(),
+        }
     }
 
     /// Does `work` in one write transaction, and rings for others when it made work for them.
@@ -196,7 +211,10 @@ impl Store for SqliteStore {
 
     fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
         settle::check_checkpoints(turn.settle)?;
-        self.write(|batch| turn::turn(batch, turn))
+        let mut configurations = std::mem::take(&mut self.configurations);
+        let report = self.write(|batch| turn::turn(batch, &mut configurations, turn));
+        self.configurations = configurations;
+        report
     }
 
     fn ready_lanes(
@@ -259,29 +277,22 @@ impl Store for SqliteStore {
     }
 
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
-        let _ = (owner, declared);
-        Ok(())
+        self.write(|batch| key_view::declare(batch, owner, declared))
     }
 
     fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        let shared = Arc::clone(&self.shared);
+        self.read(|conn, lanes| key_view::views(conn, lanes, &shared.owners, after, limit))
     }
 
     fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
-        Ok(KeyView {
-            key: key.clone(),
-            record: KeyRecord::default(),
-            configured: Configured::default(),
-            holders: Vec::new(),
-            counts: Counts::default(),
-            pace: self.read(|conn, _| tally::pace_of(conn, key))?,
-        })
+        let shared = Arc::clone(&self.shared);
+        self.read(|conn, lanes| key_view::view(conn, lanes, &shared.owners, key))
     }
 
     fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
-        let _ = change;
-        self.key(key)
+        let shared = Arc::clone(&self.shared);
+        self.write(|batch| key_view::set_key(batch, &shared.owners, key, change))
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
