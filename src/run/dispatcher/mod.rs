@@ -163,7 +163,7 @@ impl Dispatcher {
             owner,
             options,
             kinds,
-            frontier: Frontier::new(),
+            frontier: Frontier::with(options.schedule.clone()),
             slots,
             jobs,
             unstarted,
