@@ -19,6 +19,8 @@ pub mod event;
 pub mod frontier;
 mod heartbeat;
 mod report;
+#[cfg(test)]
+mod simulation;
 mod stop;
 mod worker;
 

@@ -14,7 +14,7 @@ mod care;
 mod settle;
 mod stopping;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watch;
 
 use std::sync::Arc;
