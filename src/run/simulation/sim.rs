@@ -133,6 +133,7 @@ pub(super) struct Sim {
     /// Nothing is owed before.
     disturbed_until: Mono,
     suspects: bool,
+    is_spinning: bool,
     trace: VecDeque<String>,
     tell_all: bool,
     print: u64,
@@ -159,6 +160,7 @@ impl Sim {
             owed: BTreeMap::new(),
             disturbed_until: Mono::default(),
             suspects: false,
+            is_spinning: false,
             trace: VecDeque::new(),
             tell_all: std::env::var_os("ORCH_TEST_SEED").is_some(),
             print: world.seed,
@@ -540,7 +542,8 @@ impl Sim {
 
     /// Lets everybody do what they can do now.
     fn step_all(&mut self) -> Result<(), String> {
-        for _ in 0..MOST_STEPS {
+        for step in 0..MOST_STEPS {
+            self.is_spinning = step + 20 > MOST_STEPS;
             let now = self.now();
             self.begin_attempts()?;
             let due: Vec<usize> =
@@ -570,6 +573,9 @@ impl Sim {
         }
         process.deaf_until = now;
         let made_turn = self.trouble.turns() > turns;
+        if self.is_spinning {
+            println!("p{n}: {next:?}, a turn: {made_turn}, {:?}", process.gate().status(now, 9));
+        }
         if made_turn && process.plan.turn_us > 0 {
             let us = self.rng.random_range(0..=process.plan.turn_us);
             process.deaf_until = now.plus(Duration::from_micros(us));
