@@ -227,6 +227,7 @@ impl Runner {
             let _ = freed.send(Message::Freed(key.clone()));
         });
         let owner = Arc::new(store.register(clock.wall())?);
+        gate.divide();
         let shared = Arc::new(Shared {
             registry,
             gate,
