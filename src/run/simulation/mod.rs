@@ -15,6 +15,7 @@
 //!
 //! Must never ask the machine's clock, nor start a thread.
 
+mod makespan;
 mod oracle;
 mod process;
 mod sim;

@@ -16,7 +16,7 @@ use crate::handler::Registry;
 use crate::job::{Key, Leased, Mono, Outcome, WallMs};
 use crate::limit::{Gate, Permit};
 use crate::queue::memory::MemoryStore;
-use crate::queue::store::{Declared, Owner, RecoverTerms, Recovered, Store, StoreError};
+use crate::queue::store::{Owner, RecoverTerms, Recovered, Store, StoreError};
 use crate::run::dispatcher::tests::trouble::Trouble;
 use crate::run::dispatcher::{Dispatcher, MAX_AHEAD};
 use crate::run::event::Listener;
@@ -120,8 +120,6 @@ impl Process {
         let freed = to_inbox.clone();
         gate.on_release(move |key| _ = freed.send(Message::Freed(key.clone())));
         let owner = handle.register(clock.wall())?;
-        let (per_host, by_key) = gate.configured();
-        handle.declare(&owner, &Declared { per_host, by_key, process: None })?;
         let mut heart = store.handle();
         let bell_of = owner.row;
         let bell = heart.bell(&owner)?;
