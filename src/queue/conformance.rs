@@ -14,6 +14,7 @@ mod lease;
 mod owners;
 mod scene;
 mod settle;
+mod shares;
 mod upkeep;
 mod views;
 mod yields;
@@ -26,6 +27,7 @@ pub use insert::*;
 pub use lease::*;
 pub use owners::*;
 pub use settle::*;
+pub use shares::*;
 pub use upkeep::*;
 pub use views::*;
 pub use yields::*;
@@ -143,6 +145,25 @@ macro_rules! for_each_store_check {
             full_counts_stay_full,
 
             the_bell_rings_for_work_from_elsewhere,
+
+            the_only_owner_may_become_the_sole_one,
+            nothing_is_granted_while_another_is_sole,
+            a_sole_owner_that_opens_up_keeps_what_runs,
+            two_owners_divide_a_cap,
+            a_dead_owners_share_comes_back,
+            a_retired_owners_share_comes_back,
+            an_owner_that_was_buried_has_no_share,
+            a_changed_record_reaches_everybody_once,
+            many_changes_are_told_in_pages,
+            an_own_change_hides_no_others,
+            what_a_person_sets_reaches_everybody,
+            the_strictest_declared_limit_holds,
+            a_stricter_declaration_reaches_who_has_a_share,
+            buckets_are_empty_after_the_sole_owner_died,
+            a_dead_owners_tokens_are_spent,
+            keys_are_listed_in_pages,
+            records_at_rest_are_forgotten,
+            the_bell_rings_for_shares,
         }
     };
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::keys::Keys;
 use super::owners::OwnerState;
 use super::yields::Yields;
 use crate::job::{
@@ -78,6 +79,7 @@ pub(super) struct Model {
     pub(super) leased: BTreeMap<JobRow, i64>,
     pub(super) owners: BTreeMap<i64, OwnerState>,
     pub(super) yields: Yields,
+    pub(super) keys: Keys,
     last_row: i64,
     pub(super) last_owner: i64,
 }
@@ -265,6 +267,7 @@ impl Model {
             report.settled.push(self.settle(turn.owner.row, settlement, turn.now, &mut woken));
         }
         self.make_due(turn.now, &mut woken);
+        report.keys = turn.keys.map(|news| self.hear(turn.owner, news));
         self.lease(turn, &mut report);
         report.ready = woken.into_iter().filter_map(|(p, lane)| self.ready_lane(p, lane)).collect();
         report.next_due = self.delayed.first().map(|(time, _)| *time);

@@ -99,7 +99,7 @@ impl Model {
     }
 }
 
-fn count(counts: &mut Counts, state: State) {
+pub(super) fn count(counts: &mut Counts, state: State) {
     *match state {
         State::Queued => &mut counts.queued,
         State::InProgress => &mut counts.in_progress,

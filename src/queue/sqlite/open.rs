@@ -24,9 +24,10 @@ use crate::queue::store::StoreError;
 const APPLICATION_ID: i32 = 0x6f72_6368;
 
 /// Every step of the schema, oldest first: name as refinery has it, and text.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__queue", include_str!("migrations/V1__queue.sql")),
     ("V2__yield", include_str!("migrations/V2__yield.sql")),
+    ("V3__shares", include_str!("migrations/V3__shares.sql")),
 ];
 
 /// The schema this version knows.

@@ -2,6 +2,8 @@
 //!
 //! Only text: no statement is put together at run time, so the query plans that the tests look at are those in use.
 
+pub(super) mod keys;
+
 /// A count of the store's own.
 pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
 /// Sets it.

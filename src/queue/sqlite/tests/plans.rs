@@ -60,6 +60,25 @@ fn no_hot_statement_scans_or_sorts() {
         sql::WALK_LEASED,
         sql::WALK_BEGUN,
         sql::WALK_FAILED,
+        sql::keys::MEMBER,
+        sql::keys::ANY_OTHER,
+        sql::keys::RECORD,
+        sql::keys::PUT_RECORD,
+        sql::keys::CHANGED,
+        sql::keys::WALK_RECORDS,
+        sql::keys::DROP_RECORD,
+        sql::keys::SHARES,
+        sql::keys::HOLDERS,
+        sql::keys::PUT_SHARE,
+        sql::keys::DROP_SHARE,
+        sql::keys::KEYS_OF,
+        sql::keys::SHARES_OF,
+        sql::keys::DROP_SHARES_OF,
+        sql::keys::AWAITED,
+        sql::keys::DECLARED,
+        sql::keys::DROP_DECLARED_OF,
+        sql::keys::KEY_NAMES,
+        sql::keys::TALLY,
     ] {
         let plan = plan(&store.conn, statement);
         let bad = plan.replace("SCAN CONSTANT ROW", "");
@@ -79,6 +98,12 @@ fn each_walk_uses_its_index() {
         (sql::DELETE_READY_UP_TO, "ready USING PRIMARY KEY (priority=? AND lane=? AND job<?)"),
         (sql::WALK_FAILED, "progress USING INDEX progress_failed (state=? AND rowid>?)"),
         (sql::SEEN, "seen USING INTEGER PRIMARY KEY (rowid=?)"),
+        (sql::keys::MEMBER, "owner USING COVERING INDEX owner_sole (sole=?)"),
+        (sql::keys::CHANGED, "key_record USING INDEX key_record_version (version>?)"),
+        (sql::keys::AWAITED, "w USING INDEX share_waiting (asked_at_ns>?)"),
+        (sql::keys::AWAITED, "m USING PRIMARY KEY (dimension=? AND name=? AND owner=?)"),
+        (sql::keys::KEYS_OF, "share USING INDEX share_owner (owner=?)"),
+        (sql::keys::DECLARED, "declared USING PRIMARY KEY (dimension=? AND name=?)"),
     ] {
         let plan = plan(&store.conn, statement);
         assert!(plan.contains(index), "{statement}\n{plan}");
