@@ -131,6 +131,7 @@ impl Load {
             processes: vec![plan; self.processes],
             jobs: self.jobs.iter().enumerate().map(job).collect(),
             moods: Vec::new(),
+            crawl_delays: BTreeMap::new(),
             happenings,
             calm_at: Mono::default(),
             bell_us: 1_000,

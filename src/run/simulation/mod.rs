@@ -51,7 +51,7 @@ fn run(seed: u64, processes: usize, scope: Scope) -> Result<Ended, String> {
 
 /// Runs many worlds, and shows the first few that are not as they should be.
 #[track_caller]
-fn check(processes: usize, scope: Scope) {
+fn check(processes: fn(u64) -> usize, scope: Scope) {
     let seeds = match number("ORCH_TEST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("ORCH_TEST_SEEDS").unwrap_or(SEEDS),
@@ -59,7 +59,7 @@ fn check(processes: usize, scope: Scope) {
     let mut wrong = Vec::new();
     let mut steps = 0;
     for seed in seeds {
-        match run(seed, processes, scope) {
+        match run(seed, processes(seed), scope) {
             Ok(ended) => steps += ended.steps,
             Err(violation) => wrong.push((seed, violation)),
         }
@@ -82,25 +82,51 @@ fn check(processes: usize, scope: Scope) {
     );
 }
 
+/// One process at a time.
+fn one(_: u64) -> usize {
+    1
+}
+
+/// Two to four at once.
+fn several(seed: u64) -> usize {
+    2 + usize::try_from(seed % 3).unwrap_or(0)
+}
+
 #[test]
 fn one_process_with_nothing_in_its_way_keeps_to_the_limits_and_wastes_nothing() {
-    check(1, Scope::Calm);
+    check(one, Scope::Calm);
 }
 
 #[test]
 fn one_process_keeps_to_what_servers_say() {
-    check(1, Scope::Servers);
+    check(one, Scope::Servers);
 }
 
 #[test]
 fn one_process_at_a_time_survives_whatever_happens() {
-    check(1, Scope::All);
+    check(one, Scope::All);
+}
+
+#[test]
+fn several_processes_with_nothing_in_their_way_keep_to_the_limits_and_waste_nothing() {
+    check(several, Scope::Calm);
+}
+
+#[test]
+fn several_processes_keep_to_what_servers_say() {
+    check(several, Scope::Servers);
+}
+
+#[test]
+fn several_processes_survive_whatever_happens() {
+    check(several, Scope::All);
 }
 
 #[test]
 fn a_seed_runs_the_same_way_twice() {
-    for seed in 0..5 {
-        let first = run(seed, 1, Scope::All).unwrap();
-        assert_eq!(run(seed, 1, Scope::All).unwrap(), first, "seed {seed}");
+    for seed in 0..20 {
+        let print = |ended: Result<Ended, String>| ended.map_err(|violation| violation.len());
+        let first = print(run(seed, several(seed), Scope::All));
+        assert_eq!(print(run(seed, several(seed), Scope::All)), first, "seed {seed}");
     }
 }

@@ -15,7 +15,9 @@ use super::oracle::{GRACE, Oracle, parts};
 use super::process::{Answer, Asking, Process};
 use super::world::{EPOCH, Happening, Request, World};
 use crate::clock::{Clock, Manual};
-use crate::job::{ErrorReason, JobRow, LaneId, LimitKey, Mono, Outcome, State};
+use crate::job::{
+    ErrorReason, JobRow, Lane, LaneId, Leased, LimitKey, Mono, Outcome, Priority, State,
+};
 use crate::queue::memory::MemoryStore;
 use crate::queue::store::{Beat, Counts, Filter, OnDuplicate, Store};
 use crate::run::dispatcher::Next;
@@ -101,6 +103,14 @@ impl Listener for Ear {
     }
 }
 
+/// A lane and priority with ready jobs.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    since: Mono,
+    /// Jobs of the same key and priority that began before one of these.
+    passed: usize,
+}
+
 /// How a world ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -130,6 +140,7 @@ pub(super) struct Sim {
     blind: BTreeMap<usize, (Mono, Mono)>,
     /// Waiting lanes that could start a job, and since when.
     owed: BTreeMap<LaneId, Mono>,
+    lines: BTreeMap<(LaneId, Priority), (Arc<Lane>, Line)>,
     /// Nothing is owed before.
     disturbed_until: Mono,
     suspects: bool,
@@ -158,6 +169,7 @@ impl Sim {
             at_work: BTreeMap::new(),
             blind: BTreeMap::new(),
             owed: BTreeMap::new(),
+            lines: BTreeMap::new(),
             disturbed_until: Mono::default(),
             suspects: false,
             is_spinning: false,
@@ -647,7 +659,7 @@ impl Sim {
             return Err(format!("{} is run again after its end", job.artifact_id));
         }
         self.owed.remove(&job.lane.id);
-        Ok(())
+        self.check_turn(n, &job)
     }
 
     fn find(&self, n: usize, serial: u64) -> Option<usize> {
@@ -801,7 +813,11 @@ impl Sim {
             (KeyEvent::Failed { asked_at, now }, KeyEvent::Answered { asked_at, now });
         let told = |after| KeyEvent::Told(crate::share::Told { asked_at, now, after });
         let events = match answer {
-            Answer::Well | Answer::Gone => vec![answered],
+            Answer::Well => {
+                let crawl_delay = self.world.crawl_delays.get(host).copied();
+                crawl_delay.map(KeyEvent::CrawlDelay).into_iter().chain([answered]).collect()
+            }
+            Answer::Gone => vec![answered],
             Answer::Told(after) => vec![told(after)],
             Answer::Unavailable => vec![told(None), failed],
             Answer::Broken | Answer::NoConnection => vec![failed],
@@ -935,25 +951,18 @@ impl Sim {
         if living > 1 { 2 * SHARE_PERIOD + 6 * turn } else { Duration::from_millis(55) + 4 * turn }
     }
 
-    /// Notes which waiting lanes could start a job now.
+    /// Notes which lanes wait, and which of them could start a job now.
     fn look_at_all(&mut self) {
         let now = self.now();
-        if self.suspects || self.world.deaf > 0.0 || now < self.disturbed_until {
-            self.owed.clear();
-            return;
-        }
-        let kinds: Vec<_> =
-            ["a", "b"].iter().filter_map(|kind| crate::job::Kind::new(kind).ok()).collect();
-        let Ok(ready) = self.store.ready_lanes(None, 4_096, &kinds) else { return };
-        let mut owed = BTreeMap::new();
-        for lane in ready.into_iter().map(|ready| ready.lane) {
-            let has_worker = self.processes.iter().any(|process| {
-                process.is_awake()
-                    && !process.is_stopping
-                    && process.idle_workers() > 0
-                    && process.plan.kinds.contains(&lane.kind.as_str())
-            });
-            if !has_worker {
+        let ready = self.store.ready_lanes(None, 4_096, &self.kinds()).unwrap_or_default();
+        let is_disturbed = self.suspects || self.world.deaf > 0.0 || now < self.disturbed_until;
+        let (mut owed, mut lines) = (BTreeMap::new(), BTreeMap::new());
+        for ready in ready.into_iter().filter(|_| !is_disturbed) {
+            let (at, lane) = ((ready.lane.id, ready.priority), ready.lane);
+            let line =
+                self.lines.get(&at).map_or(Line { since: now, passed: 0 }, |(_, line)| *line);
+            lines.insert(at, (Arc::clone(&lane), line));
+            if !self.has_worker_for(&lane) {
                 continue;
             }
             if let Some(since) = self.oracle.open_since(&lane.key, now) {
@@ -961,7 +970,45 @@ impl Sim {
                 owed.insert(lane.id, since.max(before));
             }
         }
-        self.owed = owed;
+        (self.owed, self.lines) = (owed, lines);
+    }
+
+    fn has_worker_for(&self, lane: &Lane) -> bool {
+        self.processes.iter().any(|process| {
+            process.is_awake()
+                && !process.is_stopping
+                && process.idle_workers() > 0
+                && process.plan.kinds.contains(&lane.kind.as_str())
+        })
+    }
+
+    /// A job began: among those that wait for the same, nobody more urgent was overlooked, and nobody too often.
+    fn check_turn(&mut self, n: usize, job: &Leased) -> Result<(), String> {
+        let (now, patience) = (self.now(), self.patience());
+        let workers: usize = self.processes.iter().map(|process| process.workers.len()).sum();
+        let schedule = &self.processes[n].plan.options.schedule;
+        let weight = schedule.weights.values().copied().max().unwrap_or(1) as usize;
+        let (has_aging, kinds) = (schedule.aging.is_some(), &self.processes[n].plan.kinds);
+        let rivals = self.lines.values().filter(|(lane, _)| lane.key == job.lane.key).count();
+        let most = 4 * rivals.max(1) * workers.max(4) * weight;
+        self.lines.remove(&(job.lane.id, job.priority));
+        for ((_, priority), (lane, line)) in &mut self.lines {
+            if lane.key != job.lane.key || !kinds.contains(&lane.kind.as_str()) {
+                continue;
+            }
+            if *priority < job.priority && !has_aging && now.since(line.since) > patience {
+                let waited = now.since(line.since);
+                let (id, urgent) = (&job.artifact_id, *priority);
+                return Err(format!(
+                    "priority: {id} before {urgent:?} of {lane:?} after {waited:?}"
+                ));
+            }
+            line.passed += usize::from(*priority == job.priority);
+            if line.passed > most {
+                return Err(format!("starved: {lane:?} was passed over {} times", line.passed));
+            }
+        }
+        Ok(())
     }
 
     /// Nothing was owed for too long.

@@ -2,6 +2,7 @@
 //!
 //! Must never depend on anything but the seed: what is drawn while a world runs is drawn by [`super::sim`], from another stream.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub(super) processes: Vec<ProcessPlan>,
     pub(super) jobs: Vec<JobPlan>,
     pub(super) moods: Vec<(LimitKey, Vec<Phase>)>,
+    /// What servers ask for with every proper answer.
+    pub(super) crawl_delays: BTreeMap<LimitKey, Duration>,
     /// In no order.
     pub(super) happenings: Vec<(Mono, Happening)>,
     /// After this every server is well, and nothing happens any more.
@@ -199,12 +202,17 @@ impl World {
             processes: plans,
             jobs,
             moods: Vec::new(),
+            crawl_delays: BTreeMap::new(),
             happenings: Vec::new(),
             calm_at,
             bell_us: dice.pick(&[0, 1_000, 5_000]),
             deaf: if scope == Scope::All && dice.chance(0.15) { 0.1 } else { 0.0 },
         };
         if scope != Scope::Calm {
+            let hosts = all.iter().filter(|key| matches!(key, LimitKey::Host(_)));
+            world.crawl_delays = hosts
+                .filter_map(|key| Some((key.clone(), dice.maybe(0.1, |dice| dice.ms(20, 1_000))?)))
+                .collect();
             world.moods = all
                 .iter()
                 .filter(|key| matches!(key, LimitKey::Host(_)))
@@ -231,7 +239,7 @@ impl World {
         for (n, plan) in self.processes.iter().enumerate() {
             self.happenings.push((Mono(plan.begins), Happening::Begins(n)));
         }
-        let mut at: std::collections::BTreeMap<Duration, Vec<usize>> = Default::default();
+        let mut at: BTreeMap<Duration, Vec<usize>> = Default::default();
         for (n, job) in self.jobs.iter().enumerate() {
             at.entry(job.enters).or_default().push(n);
         }
