@@ -136,8 +136,11 @@ pub fn divide(
         grant_tokens(record, shares, me, scene);
     }
 
+    let waits = View::of(record, shares, scene).lacks(me);
+    if let Some(mine) = shares.get_mut(&me) {
+        mine.waiting_since = waits.then(|| had.waiting_since.unwrap_or(scene.now));
+    }
     let view = View::of(record, shares, scene);
-    let waits = view.lacks(me);
     let mut ring = if waits { view.holders_to_ask(me) } else { Vec::new() };
     if mine.slots < had.slots || tokens_are_back {
         ring.extend(view.waiters_to_tell(me));
@@ -145,9 +148,6 @@ pub fn divide(
     ring.sort_unstable();
     ring.dedup();
     let changed = record.is_news_after(&before, scene.now);
-    if let Some(mine) = shares.get_mut(&me) {
-        mine.waiting_since = waits.then(|| had.waiting_since.unwrap_or(scene.now));
-    }
     let answer = state_of(&report.key, record, shares, me, scene);
     shares.retain(|_, share| !share.is_nothing());
     (answer, Divided { changed, ring })

@@ -26,6 +26,8 @@ mod hold;
 mod news;
 mod rate;
 mod record;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wire;
 
