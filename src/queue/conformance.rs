@@ -10,8 +10,10 @@
 mod bell;
 mod due;
 mod insert;
+mod lanes;
 mod lease;
 mod owners;
+mod place;
 mod scene;
 mod settle;
 mod shares;
@@ -24,8 +26,10 @@ use super::store::{Owner, Store};
 pub use bell::*;
 pub use due::*;
 pub use insert::*;
+pub use lanes::*;
 pub use lease::*;
 pub use owners::*;
+pub use place::*;
 pub use settle::*;
 pub use shares::*;
 pub use upkeep::*;
@@ -143,6 +147,16 @@ macro_rules! for_each_store_check {
             a_turn_that_fails_yields_nothing,
             prefixes_beyond_the_bound_are_counted_together,
             full_counts_stay_full,
+
+            the_first_tag_is_part_of_the_lane,
+            tags_beyond_the_bound_make_no_lanes,
+            a_job_keeps_the_tag_of_its_lane_until_it_is_replaced,
+            ready_lanes_tell_the_age_of_their_heads,
+            a_place_counts_who_goes_before,
+            a_place_tells_who_runs_a_job,
+            a_place_far_behind_is_estimated,
+            a_backlog_counts_lane_by_lane,
+            a_pace_is_that_of_all_settled_attempts,
 
             the_bell_rings_for_work_from_elsewhere,
 

@@ -10,6 +10,7 @@ mod bells;
 mod keys;
 mod model;
 mod owners;
+mod place;
 mod upkeep;
 mod views;
 mod yields;
@@ -248,8 +249,7 @@ impl Store for MemoryStore {
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        Ok(self.shared.model.lock().place(id, most))
     }
 
     fn backlog(
@@ -257,8 +257,7 @@ impl Store for MemoryStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        Ok(self.shared.model.lock().backlog(after, limit))
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

@@ -52,7 +52,7 @@ pub(super) struct World {
     /// The ids of all owners, in the order they registered.
     owners: Vec<Box<str>>,
     /// Every lane that was ever seen ready.
-    lanes: BTreeMap<(Priority, Kind, Key), LaneId>,
+    lanes: BTreeMap<(Priority, Kind, Key, Option<Box<str>>), LaneId>,
     /// The highest epoch seen of each row.
     epochs: BTreeMap<JobRow, Epoch>,
     /// Tokens under which a job was accepted finished.
@@ -260,7 +260,7 @@ impl World {
         let number = |ready: &ReadyLane| (ready.priority, ready.lane.id);
         assert!(lanes.is_sorted_by(|a, b| number(a) < number(b)), "{lanes:?}");
         for ReadyLane { priority, lane, .. } in &lanes {
-            let name = (*priority, lane.kind.clone(), lane.key.clone());
+            let name = (*priority, lane.kind.clone(), lane.key.clone(), lane.tag.clone());
             let known = *self.lanes.entry(name).or_insert(lane.id);
             assert_eq!(known, lane.id, "a lane keeps its number");
         }
@@ -397,6 +397,29 @@ impl World {
         say((owners, recovered.requeued, recovered.crashed, recovered.handed_back))
     }
 
+    /// Where every job stands, how long every line is, and how attempts at every host have gone.
+    fn places(&mut self, views: &[JobView]) -> Vec<String> {
+        let mut said = Vec::new();
+        for view in views {
+            let place = self.reader.place(&view.artifact_id, usize::MAX).unwrap().unwrap();
+            assert_eq!(place.job, *view);
+            assert_eq!(place.leased_by.is_some(), view.state == State::InProgress);
+            let Lane { kind, key, tag, .. } = &*place.lane;
+            said.push(format!("{}: {kind} {key} {tag:?} {:?}", view.artifact_id, place.ahead));
+        }
+        let mut backlog = Vec::new();
+        for lane in self.reader.backlog(None, usize::MAX).unwrap() {
+            let Lane { kind, key, tag, .. } = &*lane.lane;
+            backlog.push(format!("{} {kind} {key} {tag:?}: {}", lane.priority, lane.ready));
+        }
+        backlog.sort();
+        said.extend(backlog);
+        for key in (0..4).flat_map(|index| key(index).limits().collect::<Vec<_>>()) {
+            said.extend(say(self.reader.key(&key).unwrap().pace));
+        }
+        said
+    }
+
     /// All there is to see, after looking whether it hangs together.
     pub(super) fn everything(&mut self) -> Vec<String> {
         let views = self.views();
@@ -414,6 +437,7 @@ impl World {
         }
         said.extend(self.reader.yields().unwrap().into_iter().map(|row| format!("{row:?}")));
         said.extend(names(&self.see_lanes()));
+        said.extend(self.places(&views));
         let [noop, exec] = kinds();
         for process in self.processes.iter_mut().flatten() {
             for kinds in [vec![noop.clone()], vec![noop.clone(), exec.clone()]] {
@@ -486,7 +510,9 @@ impl World {
 
 fn names(lanes: &[ReadyLane]) -> Vec<String> {
     let name = |ready: &ReadyLane| {
-        format!("ready: {} {} {}", ready.priority, ready.lane.kind, ready.lane.key)
+        let head = ready.head_enqueued_at;
+        let Lane { kind, key, tag, .. } = &*ready.lane;
+        format!("ready: {} {kind} {key} {tag:?} since {head:?}", ready.priority)
     };
     let mut names: Vec<String> = lanes.iter().map(name).collect();
     names.sort();

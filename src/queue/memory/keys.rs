@@ -9,7 +9,7 @@ use super::model::Model;
 use super::views::count;
 use crate::job::{LimitKey, Mono, State};
 use crate::queue::store::{
-    Counts, Declared, Holder, KeyView, MAX_CHANGES_TOLD, Owner, Pace, RecoverTerms,
+    Counts, Declared, Holder, KeyView, MAX_CHANGES_TOLD, Owner, RecoverTerms,
 };
 use crate::share::{
     Claim, Configured, KeyAnswer, KeyChange, KeyLimits, KeyNews, KeyRecord, KeyReply, KeyReport,
@@ -369,7 +369,7 @@ impl Model {
             configured: self.configured(key),
             holders: self.keys.shares(key).into_iter().filter_map(holder).collect(),
             counts,
-            pace: Pace::default(),
+            pace: self.pace_of(key),
         }
     }
 

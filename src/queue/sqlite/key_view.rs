@@ -13,7 +13,7 @@ use super::shares::{self, HOST, Kept, RESOLVER};
 use super::sql::keys as sql;
 use super::tally;
 use crate::job::{LaneId, LimitKey};
-use crate::queue::store::{Counts, Declared, Dimension, Holder, KeyView, Owner, Pace};
+use crate::queue::store::{Counts, Declared, Dimension, Holder, KeyView, Owner};
 use crate::share::{KeyChange, KeyLimits};
 
 /// See [`crate::queue::store::Store::declare`].
@@ -131,7 +131,7 @@ fn view_beside(
         configured: shares::configured(conn, key)?,
         holders: holders(conn, owners, key)?,
         counts: counts(conn, key, leased.get(key).copied().unwrap_or_default())?,
-        pace: Pace::default(),
+        pace: super::tally::pace_of(conn, key)?,
     })
 }
 

@@ -13,6 +13,7 @@
 //! one bounded page takes, nor let memory grow with the number of jobs or hosts. The tables are described in
 //! `migrations/`, the statements are in `sql.rs`.
 
+mod backlog;
 mod batch;
 mod endings;
 mod fault;
@@ -24,6 +25,7 @@ mod lanes;
 mod lease;
 mod open;
 mod owner;
+mod place;
 mod recover;
 mod row;
 mod seen;
@@ -294,8 +296,10 @@ impl Store for SqliteStore {
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        self.read(|conn, lanes| match insert::lookup(conn, id)? {
+            Some(job) => place::place(conn, lanes, job, most),
+            None => Ok(None),
+        })
     }
 
     fn backlog(
@@ -303,8 +307,7 @@ impl Store for SqliteStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        self.count_backlog(after, limit)
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

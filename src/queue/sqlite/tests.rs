@@ -113,7 +113,7 @@ fn a_lane_of_a_transaction_that_was_undone_is_not_remembered() {
     let mut store = place.open();
     let undone = store.write(|batch| {
         let kind = crate::job::Kind::new("noop").unwrap();
-        batch.lanes.intern(batch.conn, &kind, &crate::job::Key::default())?;
+        batch.lanes.intern(batch.conn, &kind, &crate::job::Key::default(), None)?;
         Err::<(), _>(super::fault::Fault::Corrupt("for this test".to_owned()))
     });
     assert!(undone.is_err());

@@ -77,7 +77,8 @@ impl Dispatcher {
     /// Tells listeners of breakers that opened, half-opened or closed.
     pub(super) fn tell_transitions(&mut self, now: Mono) {
         for (key, transition) in self.shared.gate.transitions(now) {
-            self.shared.listener.on(&Event::Breaker { key: &key, transition });
+            let wall = self.shared.clock.wall();
+            self.shared.listener.on(&Event::breaker(&key, transition, now, wall));
         }
     }
 
