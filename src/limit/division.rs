@@ -345,8 +345,10 @@ impl Pages {
             return None;
         }
         let kept = if keep < entry.share.slots { slots.give_up(&key, keep) } else { keep };
+        // Without a slot a token is of no use, and the store would take it back.
+        let is_idle = kept == 0 && entry.terms.max_concurrent.is_some();
         let said = bucket.filter(|_| hand.is_some()).map(|bucket| {
-            let keep = if gives_tokens { 0 } else { u32::MAX };
+            let keep = if gives_tokens || is_idle { 0 } else { u32::MAX };
             bucket.report(keep)
         });
         let in_hand = said.map_or(0, |said| said.tokens);

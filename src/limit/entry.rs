@@ -204,9 +204,12 @@ impl Entry {
             None => 0,
         };
         let burst = self.terms.rate.map(|rate| rate.burst.max(1));
+        let share = &self.share;
+        // Whoever gets its first slot will need a token for it.
+        let first_slot = share.lacks_slot.filter(|_| kept == 0);
         Asks {
-            slots: lacking(self.share.lacks_slot, self.terms.max_concurrent, kept),
-            tokens: lacking(self.share.lacks_token, burst, in_hand),
+            slots: lacking(share.lacks_slot, self.terms.max_concurrent, kept),
+            tokens: lacking(share.lacks_token.or(first_slot), burst, in_hand),
         }
     }
 
