@@ -16,6 +16,7 @@
 
 mod dispatcher;
 pub mod event;
+pub mod forecast;
 pub mod frontier;
 mod heartbeat;
 mod report;

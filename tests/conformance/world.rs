@@ -14,11 +14,12 @@ use orch::job::{
 };
 use orch::queue::conformance::Subject;
 use orch::queue::store::{
-    AttemptView, Beat, Dimension, Filter, JobView, Owner, Page, ReadyLane, RecoverTerms,
+    AttemptView, Beat, Dimension, Filter, JobView, KeyView, Owner, Page, ReadyLane, RecoverTerms,
     RetryFilter, Settled, Settlement, Store, StoreError, Turn, TurnReport, Want,
 };
 
 use super::command::{self, Command, End, IDS, PROCESSES, Spec};
+use super::sharing;
 
 const LEASE_TTL_MS: u64 = 600_000;
 const PRIORITIES: [Priority; 2] = [Priority::Normal, Priority::High];
@@ -32,6 +33,8 @@ struct Process {
     store: Box<dyn Store>,
     owner: Owner,
     retired: bool,
+    /// The version of what it was told of keys.
+    known: i64,
 }
 
 struct Lease {
@@ -155,6 +158,22 @@ impl World {
             Command::Prune { age_ms, forget, limit } => {
                 let before = WallMs(self.wall.0 - age_ms);
                 say(self.reader.prune(before, *forget, *limit).unwrap())
+            }
+            Command::Tell { process, claim, anew, reports } => {
+                self.tell(*process, *claim, *anew, reports)
+            }
+            Command::Declare { process, per_host, by_key } => {
+                if let Some(process) = self.active(*process) {
+                    let declared = sharing::declared(*per_host, by_key);
+                    process.store.declare(&process.owner, &declared).unwrap();
+                }
+                Vec::new()
+            }
+            Command::SetKey { key, change } => {
+                let (key, change) = (sharing::key(*key), sharing::change(*change));
+                let view = self.reader.set_key(&key, &change).unwrap();
+                assert_eq!(self.reader.key(&key).unwrap(), view, "as it stands then");
+                vec![self.say_key(&view)]
             }
             Command::Pass { mono_ms, wall_ms } => {
                 self.mono = self.mono.plus(std::time::Duration::from_millis(*mono_ms));
@@ -290,7 +309,7 @@ impl World {
             let mut store = self.subject.open();
             let owner = store.register(self.wall).unwrap();
             self.owners.push(owner.id.clone());
-            self.processes[process] = Some(Process { store, owner, retired: false });
+            self.processes[process] = Some(Process { store, owner, retired: false, known: 0 });
             return say("started");
         }
         let wall = self.wall;
@@ -298,6 +317,7 @@ impl World {
         let beat = running.store.beat(&running.owner).unwrap();
         if beat == Beat::Lost {
             running.owner = running.store.register(wall).unwrap();
+            running.known = 0;
             let id = running.owner.id.clone();
             assert!(!self.owners.contains(&id), "an owner's id is its own");
             self.owners.push(id);
@@ -337,6 +357,60 @@ impl World {
         said.extend(names(&report.ready));
         said.extend(say((report.next_due, report.more_due)));
         said
+    }
+
+    /// A turn that says something of limits.
+    fn tell(
+        &mut self,
+        process: usize,
+        claim: usize,
+        anew: bool,
+        reports: &[command::Report],
+    ) -> Vec<String> {
+        let (now, mono) = (self.wall, self.mono);
+        let Some(running) = self.active(process) else { return Vec::new() };
+        let known = if anew { 0 } else { running.known };
+        let news = sharing::news(mono, known, claim, reports);
+        let turn = Turn {
+            owner: &running.owner,
+            now,
+            settle: &[],
+            lease: &[],
+            max_payload_bytes: 0,
+            keys: Some(&news),
+        };
+        let report = running.store.turn(&turn).unwrap();
+        assert_eq!(report.keys.is_none(), report.owner_lost);
+        let Some(reply) = report.keys else { return say("owner lost") };
+        assert!(reply.version >= known, "what was told is not untold");
+        for said in &news.reports {
+            let mut answers = reply.answers.iter();
+            assert!(answers.any(|answer| answer.key == said.key), "{said:?} has its answer");
+        }
+        running.known = reply.version;
+        sharing::say(&reply)
+    }
+
+    /// How every key stands, after looking whether one says what all say.
+    fn say_keys(&mut self) -> Vec<String> {
+        let mut views: Vec<KeyView> = Vec::new();
+        loop {
+            let after = views.last().map(|view| view.key.clone());
+            let page = self.reader.keys(after.as_ref(), 2).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            views.extend(page);
+        }
+        for view in &views {
+            assert_eq!(self.reader.key(&view.key).unwrap(), *view);
+        }
+        views.iter().map(|view| self.say_key(view)).collect()
+    }
+
+    fn say_key(&self, view: &KeyView) -> String {
+        let number = |id: &str| self.owners.iter().position(|known| **known == *id).unwrap();
+        sharing::view(view, number)
     }
 
     fn note_settled(&mut self, process: usize, settle: &[Settlement], report: &TurnReport) {
@@ -438,6 +512,7 @@ impl World {
         said.extend(self.reader.yields().unwrap().into_iter().map(|row| format!("{row:?}")));
         said.extend(names(&self.see_lanes()));
         said.extend(self.places(&views));
+        said.extend(self.say_keys());
         let [noop, exec] = kinds();
         for process in self.processes.iter_mut().flatten() {
             for kinds in [vec![noop.clone()], vec![noop.clone(), exec.clone()]] {

@@ -220,17 +220,18 @@ impl Model {
         mine.map(|((_, key), _)| key.clone()).collect()
     }
 
-    /// The keys of which it has something that somebody else wants.
+    /// The keys of which it has something that somebody else wants. Whoever waits for a token knows when it comes, and does not ask
+    /// again before.
     fn awaited(&self, me: &Teller<'_>) -> Vec<LimitKey> {
-        let has = |share: &Share| share.slots > 0 || share.tokens > 0;
-        let wants = |share: &Share| {
-            let is_fresh = me.news.now.since(share.asked_at) <= 2 * SHARE_PERIOD;
-            is_fresh && (share.wanted > 0 || share.tokens_wanted > 0)
-        };
+        let is_fresh = |share: &Share| me.news.now.since(share.asked_at) <= 2 * SHARE_PERIOD;
+        let wants = |share: &Share| share.wanted > 0 || share.tokens_wanted > 0;
         let shares = self.keys.shares.iter();
         let awaited = shares.filter(|(_, shares)| {
-            shares.get(&me.row).is_some_and(has)
-                && shares.iter().any(|(owner, share)| *owner != me.row && wants(share))
+            let Some(mine) = shares.get(&me.row) else { return false };
+            let mut others = shares.iter().filter(|(row, _)| **row != me.row);
+            others.any(|(_, other)| {
+                wants(other) && (mine.tokens > 0 || (mine.slots > 0 && is_fresh(other)))
+            })
         });
         awaited.map(|((_, key), _)| key.clone()).collect()
     }

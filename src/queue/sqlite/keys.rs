@@ -197,7 +197,8 @@ impl Hearing<'_, '_> {
         if self.member.has_others {
             let fresh_since = self.news.now.0.saturating_sub(2 * SHARE_PERIOD);
             let fresh_since = shares::mono_column(Mono(fresh_since));
-            keys.extend(shares::keys(conn, sql::AWAITED, (self.me, fresh_since))?);
+            keys.extend(shares::keys(conn, sql::SLOTS_AWAITED, (self.me, fresh_since))?);
+            keys.extend(shares::keys(conn, sql::TOKENS_AWAITED, [self.me])?);
         }
         for key in keys {
             if told.insert(key.clone()) {

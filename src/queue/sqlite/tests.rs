@@ -1,6 +1,7 @@
 //! What is this store's own: its files, its plans, its bytes. What every store must do is proven by the
 //! conformance suite, in tests/.
 
+mod keys;
 mod opening;
 mod owners;
 mod plans;

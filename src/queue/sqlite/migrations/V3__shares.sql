@@ -37,6 +37,9 @@ CREATE INDEX share_owner ON share (owner);
 -- Who waits, by when it last said so: only those who said so lately count.
 CREATE INDEX share_waiting ON share (asked_at_ns) WHERE wanted > 0 OR tokens_wanted > 0;
 
+-- What is in whose hand.
+CREATE INDEX share_tokens ON share (owner) WHERE tokens > 0;
+
 -- What an owner's process was configured with. It goes with the owner.
 CREATE TABLE declared (
     dimension      INTEGER NOT NULL,

@@ -90,12 +90,19 @@ pub(in crate::queue::sqlite) const SHARES_OF: &str =
     "SELECT dimension, name, slots, tokens, asked_at_ns FROM share WHERE owner = ?1";
 /// Drops all shares of an owner.
 pub(in crate::queue::sqlite) const DROP_SHARES_OF: &str = "DELETE FROM share WHERE owner = ?1";
-/// The keys of which an owner has something that others have said they want, since a time. Walks those who wait: they are few.
-pub(in crate::queue::sqlite) const AWAITED: &str = "
+/// The keys of which an owner has slots, and others have said lately that they want something. Walks those who wait: they are few.
+pub(in crate::queue::sqlite) const SLOTS_AWAITED: &str = "
     SELECT w.dimension, w.name FROM share w
     WHERE (w.wanted > 0 OR w.tokens_wanted > 0) AND w.asked_at_ns >= ?2 AND w.owner <> ?1
-        AND EXISTS (SELECT 1 FROM share m WHERE m.dimension = w.dimension AND m.name = w.name AND m.owner = ?1
-                        AND (m.slots > 0 OR m.tokens > 0))";
+        AND EXISTS (SELECT 1 FROM share m
+                    WHERE m.dimension = w.dimension AND m.name = w.name AND m.owner = ?1 AND m.slots > 0)";
+/// The keys of which an owner has tokens in hand, and others want something. Walks the tokens: they do not stay in a hand for long.
+pub(in crate::queue::sqlite) const TOKENS_AWAITED: &str = "
+    SELECT m.dimension, m.name FROM share m
+    WHERE m.owner = ?1 AND m.tokens > 0
+        AND EXISTS (SELECT 1 FROM share w
+                    WHERE w.dimension = m.dimension AND w.name = m.name AND w.owner <> ?1
+                        AND (w.wanted > 0 OR w.tokens_wanted > 0))";
 
 /// What was declared of a key, and of all hosts where it is one.
 pub(in crate::queue::sqlite) const DECLARED: &str = "
