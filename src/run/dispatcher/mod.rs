@@ -15,7 +15,7 @@ mod keys;
 mod settle;
 mod stopping;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watch;
 
 use std::sync::Arc;
@@ -250,7 +250,10 @@ impl Dispatcher {
             return Ok(if flood {
                 Next::Gather(GATHER_STEP)
             } else {
-                Next::Wait(self.patience().map(|patience| patience.min(left)).or(Some(left)))
+                // What has come already and needs a turn waits for it like everything else.
+                let sooner =
+                    self.patience().filter(|patience| !patience.is_zero() && *patience < left);
+                Next::Wait(sooner.or(Some(left)))
             });
         }
         let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
