@@ -153,6 +153,7 @@ impl Dispatcher {
         let now = shared.clock.mono();
         let owner = Arc::clone(&shared.owner.read());
         let kinds = shared.registry.kinds().cloned().collect();
+        let frontier = Frontier::with(options.schedule.clone());
         let rng = match options.seed {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => rand::make_rng(),
@@ -163,7 +164,7 @@ impl Dispatcher {
             owner,
             options,
             kinds,
-            frontier: Frontier::with(options.schedule.clone()),
+            frontier,
             slots,
             jobs,
             unstarted,
