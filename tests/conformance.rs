@@ -2,6 +2,7 @@
 
 mod command;
 mod random;
+mod sharing;
 mod world;
 
 use orch::queue::conformance::{self, Subject};

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::config::Flag;
 use crate::job::{Reason, State};
 
-use super::{completions, config, demo, doctor, enqueue, export, import, list, man, prune};
-use super::{resolve, retry_failed, run, show, stats};
+use super::{completions, config, demo, doctor, enqueue, explain, export, forecast, hosts, import};
+use super::{list, man, prune, resolve, retry_failed, run, show, stats};
 
 /// Takes a large pile of work and gets it done
 ///
@@ -28,6 +28,8 @@ Examples:
   orch queue import artifacts.jsonl        load a list of work
   orch queue stats                         what is there, by state
   orch queue list --state error            what failed
+  orch queue explain ID                    why is it not running
+  orch queue hosts                         how every host stands, and what it waits for
   orch queue retry-failed                  give what failed another chance
   orch resolve 10.1371/journal.pone.0214986   who knows an open copy, and who does not
   orch doctor                              is everything there that a run needs
@@ -117,6 +119,9 @@ pub enum QueueCommand {
     RetryFailed(retry_failed::RetryFailedArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
+    Explain(explain::ExplainArgs),
+    Hosts(hosts::HostsArgs),
+    Forecast(forecast::ForecastArgs),
     Export(export::ExportArgs),
     Prune(prune::PruneArgs),
 }

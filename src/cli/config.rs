@@ -112,10 +112,6 @@ fn check(
 ) -> Result<Exit, CliError> {
     let plan = FetchPlan::new(&fetch_settings(&config.settings, environment))
         .map_err(FetchSetupError::from)?;
-    for entry in config.without_effect() {
-        out.messages
-            .note(&format!("{}: {} has no effect in this version", entry.origin, entry.key));
-    }
     for off in plan.off() {
         out.messages.note(&format!("resolver {} is off: {}", off.resolver, off.why));
     }

@@ -89,6 +89,28 @@ pub fn show(duration_ms: u64) -> String {
     }
 }
 
+/// In words for a sentence, as exact as anybody wants to know: `2.1 s`, `45 s`, `15 min`, `3.5 h`, `12 days`.
+#[must_use]
+pub fn words(duration_ms: u64) -> String {
+    const TWO_HOURS_MS: u64 = 2 * HOUR_MS;
+    const TWO_DAYS_MS: u64 = 2 * DAY_MS;
+    let rounded = |unit_ms: u64| (duration_ms + unit_ms / 2) / unit_ms;
+    let tenths = |unit_ms: u64, unit: &str| {
+        let tenths = rounded(unit_ms / 10);
+        match (tenths / 10, tenths % 10) {
+            (whole, 0) => format!("{whole} {unit}"),
+            (whole, part) => format!("{whole}.{part} {unit}"),
+        }
+    };
+    match duration_ms {
+        0..9_950 => tenths(SECOND_MS, "s"),
+        9_950..119_500 => format!("{} s", rounded(SECOND_MS)),
+        119_500..TWO_HOURS_MS => format!("{} min", rounded(MINUTE_MS)),
+        TWO_HOURS_MS..TWO_DAYS_MS => tenths(HOUR_MS, "h"),
+        _ => format!("{} days", rounded(DAY_MS)),
+    }
+}
+
 fn two(ms: u64, (large, large_name): (u64, &str), (small, small_name): (u64, &str)) -> String {
     let mut text = format!("{}{large_name}", ms / large);
     let rest = ms % large / small;
@@ -129,6 +151,28 @@ mod tests {
         }
         let said = parse("30").unwrap_err().to_string();
         assert!(said.contains("no unit") && said.contains("30d"), "{said}");
+    }
+
+    #[test]
+    fn a_length_in_a_sentence_is_rounded() {
+        for (ms, text) in [
+            (0, "0 s"),
+            (49, "0 s"),
+            (2_149, "2.1 s"),
+            (3_000, "3 s"),
+            (9_949, "9.9 s"),
+            (9_950, "10 s"),
+            (119_499, "119 s"),
+            (119_500, "2 min"),
+            (933_000, "16 min"),
+            (7_199_999, "120 min"),
+            (7_200_000, "2 h"),
+            (12_600_000, "3.5 h"),
+            (172_800_000, "2 days"),
+            (1_000_000_000, "12 days"),
+        ] {
+            assert_eq!(words(ms), text, "{ms}");
+        }
     }
 
     #[test]

@@ -123,6 +123,15 @@ pub enum CliError {
     /// A limit's name.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// An argument that names no host or resolver.
+    #[error("NAME: {0}")]
+    Name(#[source] KeyError),
+    /// A burst without a rate.
+    #[error("--set {setting}: there is no rate there for a burst to be of")]
+    NoRate {
+        /// As it was typed.
+        setting: String,
+    },
     /// The system gave no thread or descriptor.
     #[error("cannot start {what}: {source}")]
     Thread {
@@ -156,6 +165,8 @@ impl CliError {
             | CliError::NobodyToAsk
             | CliError::Log(_)
             | CliError::Key(_)
+            | CliError::Name(_)
+            | CliError::NoRate { .. }
             | CliError::Fetch(FetchSetupError::Client(_) | FetchSetupError::Plan(_))
             | CliError::UnknownKind { .. } => 2,
             CliError::Store(_)
@@ -207,6 +218,10 @@ impl CliError {
             CliError::ResolverOff { .. } | CliError::NobodyToAsk => {
                 Some("`orch config check` names every resolver that is off, and why".to_owned())
             }
+            CliError::Name(_) => Some(
+                "`orch queue hosts` lists the names there are; a resolver's goes with --resolver".to_owned(),
+            ),
+            CliError::NoRate { .. } => Some("set NAME.rate=… before it".to_owned()),
             CliError::Identifier(_) => {
                 Some("such as 10.1234/abc, arXiv:2101.00001, PMC123456 or https://…".to_owned())
             }

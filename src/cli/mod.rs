@@ -16,7 +16,10 @@ mod doctor;
 pub mod duration;
 mod enqueue;
 mod error;
+mod explain;
 mod export;
+mod forecast;
+mod hosts;
 mod import;
 mod list;
 mod man;
@@ -131,6 +134,9 @@ fn queue(
         QueueCommand::RetryFailed(args) => retry_failed::run(session, args),
         QueueCommand::List(args) => list::run(session, args),
         QueueCommand::Show(args) => show::run(session, args),
+        QueueCommand::Explain(args) => explain::run(session, args),
+        QueueCommand::Hosts(args) => hosts::run(session, args),
+        QueueCommand::Forecast(args) => forecast::run(session, args),
         QueueCommand::Export(args) => export::run(session, args),
         QueueCommand::Prune(args) => prune::run(session, args),
     }

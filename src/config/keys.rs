@@ -25,8 +25,6 @@ pub(super) struct Key {
     pub(super) value: Type,
     /// How much of the value may be shown.
     pub(super) shown: Shown,
-    /// Whether anything acts on it in this version.
-    pub(super) acts: bool,
 }
 
 /// What a value must be.
@@ -73,12 +71,7 @@ pub(super) enum Shown {
 }
 
 const fn key(pattern: &'static str, value: Type) -> Key {
-    Key { pattern, value, shown: Shown::Whole, acts: true }
-}
-
-/// A key that is read and checked, and that nothing acts on yet.
-const fn idle(pattern: &'static str, value: Type) -> Key {
-    Key { pattern, value, shown: Shown::Whole, acts: false }
+    Key { pattern, value, shown: Shown::Whole }
 }
 
 const fn at_least(min: u64) -> Type {
@@ -147,12 +140,12 @@ pub(super) const KEYS: &[Key] = &[
     key("resolvers.<resolver>.rate", RATE),
     key("resolvers.<resolver>.burst", at_least(1)),
     key("exec.allow", Type::Bool),
-    idle("breaker.failures", at_least(1)),
-    idle("breaker.open_seconds", seconds(1)),
-    idle("breaker.successes", at_least(1)),
+    key("breaker.failures", at_least(1)),
+    key("breaker.open_seconds", seconds(1)),
+    key("breaker.successes", at_least(1)),
     key("breaker.give_up_seconds", seconds(1)),
-    idle("schedule.aging_seconds", seconds(0)),
-    idle("schedule.weights.<tag>", at_least(1)),
+    key("schedule.aging_seconds", seconds(0)),
+    key("schedule.weights.<tag>", at_least(1)),
     key("log.format", one_of(&["text", "json"])),
     key("log.level", Type::Text(Form::LogLevel)),
 ];

@@ -87,8 +87,6 @@ pub struct Entry {
     pub value: Value,
     /// Where it came from.
     pub origin: Origin,
-    /// It was set to something else than the default, and this version does not act on it.
-    pub without_effect: bool,
 }
 
 /// Settings, and how they came about.
@@ -142,18 +140,13 @@ impl Config {
             return Err(ConfigError::Problems(problems));
         }
         let settings = Settings::from_table(nested(&merged)).map_err(ConfigError::Internal)?;
-        Ok(Config { settings, file, entries: entries(&merged, &defaults) })
+        Ok(Config { settings, file, entries: entries(&merged) })
     }
 
     /// Every value in force, section by section, in the order of `config/default.toml`.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
-    }
-
-    /// Values that somebody set to something else than the default, and that this version does not act on.
-    pub fn without_effect(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.without_effect)
     }
 }
 
@@ -287,15 +280,13 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
 }
 
 /// Every value, fit to be shown, in the order of the table of keys; a table of names that has none is `{}`.
-fn entries(merged: &Merged, defaults: &Merged) -> Vec<Entry> {
+fn entries(merged: &Merged) -> Vec<Entry> {
     let entry = |given: &Given| {
         let key = &KEYS[given.key];
-        let differs = defaults.get(&given.path).is_none_or(|usual| usual.value != given.value);
         Entry {
             key: dotted(&given.path),
             value: layer::shown(key.shown, &given.value).into_owned(),
             origin: given.origin.clone(),
-            without_effect: differs && !key.acts,
         }
     };
     let mut entries = Vec::new();
@@ -318,7 +309,6 @@ fn entries(merged: &Merged, defaults: &Merged) -> Vec<Entry> {
                 key: table.to_owned(),
                 value: Value::Table(Table::new()),
                 origin: Origin::Default,
-                without_effect: false,
             });
         }
         entries.extend(given.into_iter().map(entry));

@@ -34,9 +34,9 @@ pub struct Settings {
     pub resolvers: BTreeMap<String, Resolver>,
     /// Commands.
     pub exec: Exec,
-    /// When a host that fails is left alone.
+    /// When a host or resolver that fails is left alone, and for how long any is waited for.
     pub breaker: Breaker,
-    /// Who comes first. No effect in this version.
+    /// Who comes first.
     pub schedule: Schedule,
     /// The log.
     pub log: Log,
@@ -225,17 +225,17 @@ pub struct Exec {
     pub allow: bool,
 }
 
-/// `[breaker]`: in this version only `give_up_seconds` has an effect.
+/// `[breaker]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
-    /// Failures in a row that make a host rest.
+    /// Failures in a row that make a host or resolver rest.
     pub failures: u32,
     /// How long it rests, in seconds.
     pub open_seconds: u32,
     /// Successes that make it whole again.
     pub successes: u32,
-    /// A host or resolver that keeps us waiting for longer is passed over, in seconds.
+    /// Nobody waits longer for a host or resolver that rests, or asked to be left alone, in seconds.
     pub give_up_seconds: u32,
 }
 
@@ -250,13 +250,13 @@ impl Breaker {
     }
 }
 
-/// `[schedule]`: no effect in this version.
+/// `[schedule]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// A waiting job rises one priority per so many seconds; 0: never.
     pub aging_seconds: u32,
-    /// A tag's share of turns.
+    /// Turns of a tag for one turn of any other.
     #[serde(default)]
     pub weights: BTreeMap<String, u32>,
 }

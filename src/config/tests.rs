@@ -90,8 +90,6 @@ fn every_key_is_in_default_toml_with_a_comment() {
         let line = DEFAULT_TOML.lines().find(wanted).unwrap_or_else(|| panic!("{}", key.pattern));
         let comment = line.trim_start_matches("# ").split_once("# ").map_or("", |(_, c)| c);
         assert!(!comment.is_empty(), "{}: no comment", key.pattern);
-        let said = comment.contains("no effect in this version");
-        assert_eq!(said, !key.acts, "{}: {comment}", key.pattern);
     }
 }
 
@@ -349,14 +347,6 @@ fn a_secret_is_shown_nowhere() {
         let said = format!("{:?} {}", file(text).unwrap_err(), message(file(text)));
         assert!(!said.contains("hush"), "{said}");
     }
-}
-
-#[test]
-fn what_has_no_effect_is_known_when_it_is_set_to_something_else() {
-    let text = "[breaker]\nfailures = 5\nopen_seconds = 61\n[queue]\ntimeout_sec = 11\n";
-    let config = load(text, &[("ORCH_SCHEDULE__AGING_SECONDS", "5")], Vec::new()).unwrap();
-    let keys: Vec<&str> = config.without_effect().map(|entry| entry.key.as_str()).collect();
-    assert_eq!(keys, ["breaker.open_seconds", "schedule.aging_seconds"]);
 }
 
 #[test]

@@ -293,9 +293,11 @@ impl<'a> Context<'a> {
         self.parts.gate.hold(key, Told { asked_at, now: self.mono(), after })
     }
 
-    /// A server gave a proper answer: see [`Gate::answered`].
-    pub fn answered(&self, key: &LimitKey, asked_at: Mono) {
-        self.parts.gate.answered(key, asked_at, self.mono());
+    /// A server gave a proper answer, whose head came at `headed_at`, to a request sent at `asked_at`: see [`Gate::answered`]. To be
+    /// said once its body has ended, and before its permit is [ended](Context::end): one that stands still in the midst
+    /// has [timed out](Context::overloaded).
+    pub fn answered(&self, key: &LimitKey, asked_at: Mono, headed_at: Mono) {
+        self.parts.gate.answered(key, asked_at, headed_at);
     }
 
     /// A request sent at `asked_at` failed for want of a server: see [`Gate::failed`].
@@ -389,7 +391,7 @@ mod tests {
                 Some(1),
                 "the permit was given back"
             );
-            context.answered(&limit_key("a.org"), context.mono());
+            context.answered(&limit_key("a.org"), context.mono(), context.mono());
             assert!(context.admit(&host("a.org")).is_ok());
         });
     }

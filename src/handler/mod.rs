@@ -6,6 +6,7 @@
 mod context;
 mod exec;
 mod fetch;
+pub(crate) mod given_up;
 mod noop;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,13 @@ pub trait Handler: Send + Sync {
     /// The key under which a job is first run: what it will ask first. Called when the job is enqueued.
     fn first_key(&self, spec: &JobSpec) -> Key {
         spec.key.clone()
+    }
+
+    /// Whether it looks by itself ([`Context::given_up`]) whether the key of a job is worth waiting for, and may have something to
+    /// do where it is not: ask somebody else. Otherwise a job that comes up under a key that is given up ends in error, reason
+    /// `rate_limited` or `host_down`, without being run.
+    fn faces_given_up(&self) -> bool {
+        false
     }
 
     /// One attempt. A panic becomes an error of this job, reason `panic`.

@@ -1,4 +1,4 @@
-//! A token bucket that threads share.
+//! A token bucket that threads share: its own, or what a store granted of one that processes share.
 //!
 //! Must never let more out over any interval than burst + rate · time, nor ask the time. The arithmetic is
 //! [`Bucket`]'s.
@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::job::Mono;
 use crate::share::{Bucket, Rate};
 
+use super::hand::{Hand, HandReport};
 use super::sync::Mutex;
 
 /// Tokens that grow with time, up to a burst. Full when new.
@@ -20,25 +21,57 @@ pub struct TokenBucket {
 }
 
 struct State {
-    bucket: Bucket,
+    source: Source,
     /// Somebody was refused since a token was last there.
     refused: bool,
+    /// Goes up with each report of a hand, and when the source changes.
+    term: u64,
+    /// The first term of this source.
+    since: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Bucket),
+    Granted(Hand),
 }
 
 /// How a bucket stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// When the next token will be there; `None`: one is.
+    /// When the next token will be there, as far as is known; `None`: one is.
     pub(super) next_token: Option<Mono>,
     /// Whether somebody was refused since a token was last there.
     pub(super) awaited: bool,
+}
+
+/// When a token was taken, in [`TokenBucket::put_back`]'s terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken(u64);
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoToken {
+    /// One will be there then.
+    Until(Mono),
+    /// Others may have some: the store is to be asked.
+    Ask,
 }
 
 impl TokenBucket {
     /// A full bucket.
     #[must_use]
     pub fn new(rate: Rate) -> TokenBucket {
-        TokenBucket { state: Mutex::new(State { bucket: Bucket::full(rate), refused: false }) }
+        TokenBucket::of(Source::Own(Bucket::full(rate)))
+    }
+
+    /// One that has what a store grants: nothing, to begin with.
+    pub(super) fn granted(rate: Rate) -> TokenBucket {
+        TokenBucket::of(Source::Granted(Hand::empty(rate, None)))
+    }
+
+    fn of(source: Source) -> TokenBucket {
+        TokenBucket { state: Mutex::new(State { source, refused: false, term: 0, since: 0 }) }
     }
 
     /// Takes one token.
@@ -46,29 +79,76 @@ impl TokenBucket {
     /// # Errors
     /// When the next token will be there, if there is none.
     pub fn try_take(&self, now: Mono) -> Result<(), Mono> {
+        self.take(now).map(drop).map_err(|refused| match refused {
+            NoToken::Until(until) => until,
+            NoToken::Ask => now,
+        })
+    }
+
+    /// The same; who is refused learns whether asking the store may help.
+    pub(super) fn take(&self, now: Mono) -> Result<Taken, NoToken> {
         let mut state = self.state.lock();
         state.grow(now);
-        if state.bucket.take() {
-            return Ok(());
+        let is_taken = match &mut state.source {
+            Source::Own(bucket) => bucket.take(),
+            Source::Granted(hand) => hand.take(now),
+        };
+        if is_taken {
+            return Ok(Taken(state.term));
         }
+        let refusal = match &state.source {
+            Source::Own(bucket) => NoToken::Until(bucket.next_token()),
+            Source::Granted(hand) => match hand.next_token() {
+                Some(at) if at > now => NoToken::Until(at),
+                _ => NoToken::Ask,
+            },
+        };
         state.refused = true;
-        Err(state.bucket.next_token())
+        Err(refusal)
     }
 
     /// Puts back a token that was taken and not spent. Returns whether somebody was refused since a token was last
     /// there, who may have this one and is to be told.
     #[must_use]
     pub fn refund(&self) -> bool {
+        let taken = Taken(self.state.lock().term);
+        self.put_back(taken)
+    }
+
+    /// The same of a token taken then. One from before the source changed is lost: the other one knows nothing of it.
+    #[must_use]
+    pub(super) fn put_back(&self, taken: Taken) -> bool {
         let mut state = self.state.lock();
-        state.bucket.put_back();
-        std::mem::take(&mut state.refused)
+        if taken.0 < state.since {
+            return false;
+        }
+        let is_told = taken.0 < state.term;
+        let is_there = match &mut state.source {
+            Source::Own(bucket) => {
+                bucket.put_back();
+                true
+            }
+            Source::Granted(hand) => hand.put_back(is_told),
+        };
+        is_there && std::mem::take(&mut state.refused)
     }
 
     /// Empties it: from `now` on, the next token takes its full time.
     pub(super) fn restart(&self, now: Mono) {
         let mut state = self.state.lock();
         state.grow(now);
-        state.bucket.restart(now);
+        match &mut state.source {
+            Source::Own(bucket) => bucket.restart(now),
+            Source::Granted(hand) => hand.restart(now),
+        }
+    }
+
+    /// Its rate.
+    pub(super) fn rate(&self) -> Rate {
+        match &self.state.lock().source {
+            Source::Own(bucket) => bucket.rate(),
+            Source::Granted(hand) => hand.rate,
+        }
     }
 
     /// Changes the rate. Whole tokens stay, up to the new burst. Returns whether somebody was refused since a token
@@ -76,18 +156,104 @@ impl TokenBucket {
     #[must_use]
     pub fn set(&self, rate: Rate) -> bool {
         let mut state = self.state.lock();
-        state.bucket.adopt(rate);
+        match &mut state.source {
+            Source::Own(bucket) => bucket.adopt(rate),
+            Source::Granted(hand) => hand.rate = rate,
+        }
         std::mem::take(&mut state.refused)
     }
 
     /// Lets everybody pass from now on: the rate was taken away. Returns as [`TokenBucket::set`] does.
     #[must_use]
     pub(super) fn lift(&self) -> bool {
-        let mut state = self.state.lock();
         let nanosecond = Duration::from_nanos(1);
-        state.bucket.adopt(Rate { count: u32::MAX, per: nanosecond, burst: u32::MAX });
-        state.bucket.fill();
+        let endless = Rate { count: u32::MAX, per: nanosecond, burst: u32::MAX };
+        let mut state = self.state.lock();
+        state.become_of(Source::Own(Bucket::full(endless)));
         std::mem::take(&mut state.refused)
+    }
+
+    /// From now on it has what a store grants, nothing yet. A hand is emptied.
+    pub(super) fn part(&self) {
+        let mut state = self.state.lock();
+        let rate = match &state.source {
+            Source::Own(bucket) => bucket.rate(),
+            Source::Granted(hand) => hand.rate,
+        };
+        state.become_of(Source::Granted(Hand::empty(rate, None)));
+    }
+
+    /// The same, and what it had of its own at `now` goes to the store with the next report. A hand stays as it is.
+    pub(super) fn part_with(&self, now: Mono) {
+        let mut state = self.state.lock();
+        if let Source::Own(bucket) = &mut state.source {
+            bucket.grow(now);
+            let hand = Hand::empty(bucket.rate(), Some(*bucket));
+            state.become_of(Source::Granted(hand));
+        }
+    }
+
+    /// From now on it is this process' own, as the store says it is (`None`: full). Returns whether somebody is to be told.
+    #[must_use]
+    pub(super) fn own(&self, bucket: Option<Bucket>) -> bool {
+        let mut state = self.state.lock();
+        if let Source::Granted(hand) = &state.source {
+            let mut own = bucket.unwrap_or_else(|| Bucket::full(hand.rate));
+            if own.rate() != hand.rate {
+                own.adopt(hand.rate);
+            }
+            state.become_of(Source::Own(own));
+        }
+        std::mem::take(&mut state.refused)
+    }
+
+    /// As it is, if it is this process' own and not full.
+    pub(super) fn spent(&self, now: Mono) -> Option<Bucket> {
+        let mut state = self.state.lock();
+        state.grow(now);
+        match &state.source {
+            Source::Own(bucket) if bucket.available() < bucket.rate().burst.max(1) => Some(*bucket),
+            Source::Own(_) | Source::Granted(_) => None,
+        }
+    }
+
+    /// Whether it has what a store grants.
+    pub(super) fn is_granted(&self) -> bool {
+        matches!(self.state.lock().source, Source::Granted(_))
+    }
+
+    /// The hand, as it is; `None`: it is this process' own.
+    pub(super) fn hand(&self) -> Option<Hand> {
+        match &self.state.lock().source {
+            Source::Own(_) => None,
+            Source::Granted(hand) => Some(*hand),
+        }
+    }
+
+    /// See [`Hand::report`].
+    pub(super) fn report(&self, keep: u32) -> HandReport {
+        let mut state = self.state.lock();
+        state.term += 1;
+        match &mut state.source {
+            Source::Own(_) => HandReport::default(),
+            Source::Granted(hand) => hand.report(keep),
+        }
+    }
+
+    /// See [`Hand::unreport`].
+    pub(super) fn unreport(&self, report: HandReport) {
+        if let Source::Granted(hand) = &mut self.state.lock().source {
+            hand.unreport(report);
+        }
+    }
+
+    /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now.
+    pub(super) fn receive(&self, tokens: u32, next_token: Option<Mono>) -> bool {
+        let mut state = self.state.lock();
+        let Source::Granted(hand) = &mut state.source else { return false };
+        hand.granted(tokens, next_token);
+        let is_there = hand.tokens() > 0;
+        is_there && std::mem::take(&mut state.refused)
     }
 
     /// Whole tokens there are.
@@ -95,40 +261,49 @@ impl TokenBucket {
     pub fn available(&self, now: Mono) -> u32 {
         let mut state = self.state.lock();
         state.grow(now);
-        state.bucket.available()
+        match &state.source {
+            Source::Own(bucket) => bucket.available(),
+            Source::Granted(hand) => hand.tokens(),
+        }
     }
 
     /// When a token will be there: `now` when one is, [`Duration::MAX`] when none ever will.
     #[must_use]
     pub fn next_token(&self, now: Mono) -> Mono {
-        let mut state = self.state.lock();
-        state.grow(now);
-        state.next_token(now)
+        self.standing(now).next_token.unwrap_or(now)
     }
 
     pub(super) fn standing(&self, now: Mono) -> Standing {
         let mut state = self.state.lock();
         state.grow(now);
-        let empty = !state.bucket.has_token();
-        Standing { next_token: empty.then(|| state.next_token(now)), awaited: state.refused }
+        let next_token = match &state.source {
+            Source::Own(bucket) => (!bucket.has_token()).then(|| bucket.next_token()),
+            Source::Granted(hand) if hand.tokens() > 0 => None,
+            Source::Granted(hand) => hand.next_token(),
+        };
+        Standing { next_token, awaited: state.refused }
     }
 }
 
 impl fmt::Debug for TokenBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TokenBucket").field(&self.state.lock().bucket).finish()
+        f.debug_tuple("TokenBucket").field(&self.state.lock().source).finish()
     }
 }
 
 impl State {
     /// Lets time pass up to `now`.
     fn grow(&mut self, now: Mono) {
-        self.bucket.grow(now);
-        // From here on nobody has to be told: those who were refused come by themselves, their time has come.
-        self.refused &= !self.bucket.has_token();
+        if let Source::Own(bucket) = &mut self.source {
+            bucket.grow(now);
+            // From here on nobody has to be told: those who were refused come by themselves, their time has come.
+            self.refused &= !bucket.has_token();
+        }
     }
 
-    fn next_token(&self, now: Mono) -> Mono {
-        if self.bucket.has_token() { now } else { self.bucket.next_token() }
+    fn become_of(&mut self, source: Source) {
+        self.source = source;
+        self.term += 1;
+        self.since = self.term;
     }
 }

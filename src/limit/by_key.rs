@@ -64,6 +64,17 @@ impl<V> ByKey<V> {
         }
     }
 
+    pub(super) fn get_or_insert_with(
+        &mut self,
+        part: Part<'_>,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        match part {
+            Part::Resolver(name) => self.resolvers.entry(name.into()).or_insert_with(make),
+            Part::Host(name) => self.hosts.entry(name.into()).or_insert_with(make),
+        }
+    }
+
     /// Returns what was there before.
     pub(super) fn insert(&mut self, part: Part<'_>, value: V) -> Option<V> {
         match part {
@@ -86,6 +97,12 @@ impl<V> ByKey<V> {
     pub(super) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
         self.resolvers.retain(|_, value| keep(value));
         self.hosts.retain(|_, value| keep(value));
+    }
+
+    /// Calls `change` with every entry, in no order.
+    pub(super) fn for_each(&mut self, mut change: impl FnMut(Part<'_>, &mut V)) {
+        self.resolvers.iter_mut().for_each(|(name, value)| change(Part::Resolver(name), value));
+        self.hosts.iter_mut().for_each(|(name, value)| change(Part::Host(name), value));
     }
 
     /// Every entry, in no order.

@@ -4,19 +4,21 @@
 //! anybody else their turn.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Duration;
 
 use crate::job::{Key, LimitKey, Mono, normalise_host, normalise_resolver};
-use crate::share::{KeyNews, KeyReply, Policy, Transition};
+use crate::share::{KeyEvent, KeyNews, KeyReply, Policy, Told, Transition, WhyGivenUp, WhyWaiting};
 
-use super::bucket;
-use super::by_key::{ByKey, PerPart, parts};
-use super::hold::{GivenUp, Holds, Standing, Told};
-use super::keyed::{Full, InUse, KeyedLimiter, Slots};
-use super::sync::{Arc, Mutex};
-use super::terms::Terms;
-use super::{KeyLimits, Rate, TokenBucket};
+use super::KeyLimits;
+use super::book::Book;
+use super::bucket::NoToken;
+use super::by_key::parts;
+use super::division::Refusal;
+use super::keyed::{InUse, Slots};
+use super::means::Means;
+use super::pages::Verdict;
+use super::permit::Permit;
+use super::sync::Arc;
 
 /// All limits of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,57 +84,55 @@ pub struct KeyStatus {
     pub limit: Option<u32>,
     /// When the next token will be there, where a rate is set and the bucket is empty.
     pub next_token: Option<Mono>,
-    /// Until when a server's word holds it, where one does.
+    /// Until when a server's word, or its breaker, keeps everybody out, where one does.
     pub held_until: Option<Mono>,
+    /// What keeps everybody out whatever there is of slots and tokens: [`WaitReason::Held`], [`WaitReason::Open`] or
+    /// [`WaitReason::Paused`].
+    pub waiting: Option<WaitReason>,
 }
 
-type Buckets = Arc<Mutex<ByKey<Arc<TokenBucket>>>>;
+/// A key that is not worth waiting for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Which.
+    pub on: LimitKey,
+    /// Until when nobody asks it.
+    pub until: Mono,
+    /// Why.
+    pub why: WhyGivenUp,
+}
 
 /// Admits jobs under keys. Clones share one state.
 ///
 /// There are as many buckets as keys with a rate of their own; of a key that nobody uses, nothing else is remembered but
-/// a hold or a crawl delay, and of those a bounded number.
+/// what is worth it, and of those a bounded number.
 #[derive(Clone)]
 pub struct Gate {
-    slots: KeyedLimiter,
-    /// Locked before a bucket where both are, and never while a hook is called.
-    buckets: Buckets,
-    holds: Arc<Holds>,
-    /// Locked before the buckets and the slots, and never while a hook is called: terms take hold in the order they came.
-    terms: Arc<Mutex<Terms>>,
+    inner: Arc<Inner>,
 }
 
-/// The right to run one job, or make one request, under one key. Dropping it returns its slots; its tokens are spent.
-pub struct Permit {
-    slots: Slots,
-    tokens: Tokens,
-    /// For [`Permit::end`]; `None` for a key that nothing limits.
-    buckets: Option<Buckets>,
-    /// Whether a token was taken wherever there is a rate. If not, no request may be made under it as it is.
-    is_paid: bool,
+struct Inner {
+    means: Means,
+    book: Book,
+    /// For every host, as configured.
+    max_per_host: Option<u32>,
 }
-
-/// Tokens taken, and the buckets they came from.
-#[derive(Default)]
-struct Tokens(PerPart<Option<Arc<TokenBucket>>>);
 
 impl Gate {
     /// A gate with these limits.
     #[must_use]
     pub fn new(limits: Limits) -> Gate {
-        let gate = Gate {
-            slots: KeyedLimiter::new(limits.max_per_host),
-            buckets: Arc::default(),
-            holds: Arc::new(Holds::new(limits.policy.give_up)),
-            terms: Arc::default(),
-        };
-        let mut terms_by_key: HashMap<LimitKey, KeyLimits> = HashMap::new();
-        for (key, terms) in limits.by_key {
-            let known = terms_by_key.entry(normalised(key)).or_insert(terms);
-            *known = known.stricter(terms);
+        let Limits { max_per_host, by_key, policy } = limits;
+        let means = Means::new(max_per_host);
+        let book = Book::new(means.clone(), policy, max_per_host);
+        let gate = Gate { inner: Arc::new(Inner { means, book, max_per_host }) };
+        let mut limits_by_key: HashMap<LimitKey, KeyLimits> = HashMap::new();
+        for (key, limits) in by_key {
+            let known = limits_by_key.entry(normalised(key)).or_insert(limits);
+            *known = known.stricter(limits);
         }
-        for (key, terms) in terms_by_key {
-            gate.set(key, terms);
+        for (key, limits) in limits_by_key {
+            gate.set(key, limits);
         }
         gate
     }
@@ -148,7 +148,7 @@ impl Gate {
     /// refused, or out of work. It may come before the refused caller has begun to wait, so it must leave a mark that the
     /// caller finds. It runs on the thread that returns the permit and may use the gate.
     pub fn on_release(&self, hook: impl Fn(&LimitKey) + Send + Sync + 'static) {
-        self.slots.on_release(hook);
+        self.inner.means.slots.on_release(hook);
     }
 
     /// A permit for `key` at `now`: the slots, resolver first, then host; then the tokens, in the same order. All or
@@ -161,10 +161,12 @@ impl Gate {
     /// # Errors
     /// [`Wait`] naming the first key that refuses.
     pub fn try_admit(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
-        match self.holds.standing(key, now) {
-            Standing::Held(wait) => Err(wait),
-            Standing::Open => self.pay(self.unpaid(key)?, now),
-            Standing::GivenUp(_) => self.unpaid(key).map_err(Wait::from),
+        match self.inner.book.standing(key, now) {
+            Verdict::Open => self.admit(key, now),
+            Verdict::Waits(wait) => Err(wait),
+            // A share is for requests.
+            Verdict::GivenUp(_) if self.inner.book.is_shared() => Ok(self.permit(Slots::none(key))),
+            Verdict::GivenUp(_) => self.unpaid(key, now),
         }
     }
 
@@ -173,8 +175,8 @@ impl Gate {
     /// # Errors
     /// [`Wait`] naming the first key that refuses.
     pub fn try_request(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
-        self.check_hold(key, now)?;
-        self.pay(self.unpaid(key)?, now)
+        self.check_standing(key, now)?;
+        self.admit(key, now)
     }
 
     /// Makes of a permit that was given before one for a request that is to be made at once.
@@ -183,9 +185,10 @@ impl Gate {
     /// [`Wait`] when its key has been held meanwhile, or the permit was given without a token because the key was given up
     /// and there is none now. The permit has then been refunded.
     pub fn redeem(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        match self.check_hold(permit.key(), now) {
-            Ok(()) if permit.is_paid => Ok(permit),
-            Ok(()) => self.pay(permit, now),
+        match self.check_standing(permit.key(), now) {
+            Ok(()) if permit.is_paid() => Ok(permit),
+            Ok(()) if permit.has_slots() => self.pay(permit, now),
+            Ok(()) => self.admit(permit.key(), now),
             Err(wait) => {
                 permit.refund();
                 Err(wait)
@@ -203,23 +206,38 @@ impl Gate {
     /// Tells nobody: whoever is refused is told until when. Of more than 4,096 held keys, the one that ends soonest is
     /// let go.
     pub fn hold(&self, key: &LimitKey, told: Told) -> Mono {
-        self.holds.hold(key, told)
+        self.inner.book.change(|pages, awaited| {
+            pages.apply(key, KeyEvent::Told(told), told.now, awaited);
+            let record = pages.record(key);
+            record.and_then(|record| record.hold).map_or(told.now, |hold| hold.until)
+        })
     }
 
     /// The server answered properly: the next event is a first one again, and the time to give up starts anew. A hold in
     /// force goes on. Takes no lock while nothing is held.
     pub fn answered(&self, key: &LimitKey, asked_at: Mono, now: Mono) {
-        let _ = (asked_at, now);
-        self.holds.answered(key);
+        if self.inner.book.knows_anything() || self.may_adapt(key) {
+            self.happened(key, KeyEvent::Answered { asked_at, now }, now);
+        }
+    }
+
+    /// A request failed for want of a server: connect, time-out, tls, 5xx. Counts for the breaker of `key`. Returns how that changed.
+    pub fn failed(&self, key: &LimitKey, asked_at: Mono, now: Mono) -> Option<Transition> {
+        self.happened(key, KeyEvent::Failed { asked_at, now }, now)
+    }
+
+    /// A request timed out: a sign of overload.
+    pub fn overloaded(&self, key: &LimitKey, asked_at: Mono, now: Mono) {
+        self.happened(key, KeyEvent::Overloaded { asked_at, now }, now);
     }
 
     /// The first part of `key` that is not worth waiting for at `now`: held until further away than [`Policy::give_up`],
     /// or held, and held again and again for that long without one proper answer.
     #[must_use]
     pub fn given_up(&self, key: &Key, now: Mono) -> Option<GivenUp> {
-        match self.holds.standing(key, now) {
-            Standing::GivenUp(given_up) => Some(given_up),
-            Standing::Open | Standing::Held(_) => None,
+        match self.inner.book.standing(key, now) {
+            Verdict::GivenUp(given_up) => Some(given_up),
+            Verdict::Open | Verdict::Waits(_) => None,
         }
     }
 
@@ -230,110 +248,120 @@ impl Gate {
     /// Of more than 4,096 such keys, the one set longest ago is as before.
     pub fn slow_down(&self, key: &LimitKey, interval: Duration) {
         if !interval.is_zero() {
-            self.apply(|terms| terms.slow_down(key, interval));
+            self.inner.book.change(|pages, awaited| {
+                let now = pages.seen();
+                pages.apply(key, KeyEvent::CrawlDelay(interval), now, awaited);
+            });
         }
-    }
-
-    /// A request failed for want of a server: connect, time-out, tls, 5xx. Counts for the breaker of `key`. Returns how that changed.
-    pub fn failed(&self, key: &LimitKey, asked_at: Mono, now: Mono) -> Option<Transition> {
-        let _ = (key, asked_at, now);
-        None
-    }
-
-    /// A request timed out: a sign of overload.
-    pub fn overloaded(&self, key: &LimitKey, asked_at: Mono, now: Mono) {
-        let _ = (key, asked_at, now);
     }
 
     /// From now on limits are divided among processes: nothing may start that is limited before a store has said, in a [`KeyReply`], that this
     /// process is the sole one, or what its share is. A gate that was never told so is alone in the world.
-    pub fn divide(&self) {}
+    pub fn divide(&self) {
+        self.inner.book.change(|pages, _| pages.divide());
+    }
 
     /// What this process was configured with: for every host, and by key.
     #[must_use]
     pub fn configured(&self) -> (Option<u32>, Vec<(LimitKey, KeyLimits)>) {
-        (None, Vec::new())
+        let by_key = self.inner.book.look(|pages| {
+            let own = pages.own.iter();
+            own.map(|(part, limits)| (part.to_limit_key(), *limits)).collect()
+        });
+        (self.inner.max_per_host, by_key)
     }
 
     /// What is to be told to the store in the turn at `now`: to be followed by [`Gate::learn`] or [`Gate::untold`] before the next. `None`:
     /// nothing, for a gate that is alone in the world.
     #[must_use]
     pub fn news(&self, now: Mono) -> Option<KeyNews> {
-        let _ = now;
-        None
+        self.inner.book.change(|pages, awaited| pages.news(now, awaited))
     }
 
     /// Whether something of [`Gate::news`] should not wait for a turn that is made for another reason.
     #[must_use]
     pub fn has_urgent_news(&self, now: Mono) -> bool {
-        let _ = now;
-        false
+        self.next_news().is_some_and(|at| at <= now)
     }
 
     /// When [`Gate::has_urgent_news`] may become true by the passing of time alone.
     #[must_use]
     pub fn next_news(&self) -> Option<Mono> {
-        None
+        self.inner.book.look(|pages| pages.urgent_at())
     }
 
     /// The turn was made, and this is the reply.
     pub fn learn(&self, reply: KeyReply, now: Mono) {
-        let _ = (reply, now);
+        self.inner.book.change(|pages, awaited| pages.learn(reply, now, awaited));
     }
 
     /// The turn was not made: everything in its news is to be told again.
     pub fn untold(&self, news: KeyNews) {
-        let _ = news;
+        self.inner.book.change(|pages, awaited| pages.untold(news, awaited));
     }
 
     /// The owner was lost, and its shares with it: as at the beginning, nothing may start before the store has said what this process has.
-    pub fn start_anew(&self) {}
+    pub fn start_anew(&self) {
+        self.inner.book.change(|pages, _| pages.divide());
+    }
 
     /// How breakers have changed since the last call, as far as it happened here: by an answer, or by the passing of time up to `now`.
     #[must_use]
     pub fn transitions(&self, now: Mono) -> Vec<(LimitKey, Transition)> {
-        let _ = now;
-        Vec::new()
+        if !self.inner.book.is_alarmed() {
+            return Vec::new();
+        }
+        self.inner.book.change(|pages, awaited| {
+            pages.tick(now, awaited);
+            std::mem::take(&mut pages.transitions)
+        })
     }
 
     /// How many permits [`Gate::try_admit`] would give for `key` now, slots and whole tokens; `None`: unlimited.
     #[must_use]
     pub fn free(&self, key: &Key, now: Mono) -> Option<u32> {
-        let slots = self.slots.free(key);
-        match self.holds.standing(key, now) {
-            Standing::Held(_) => return Some(0),
-            Standing::GivenUp(_) => return slots,
-            Standing::Open => {}
+        let (means, book) = (&self.inner.means, &self.inner.book);
+        match book.standing(key, now) {
+            Verdict::Waits(_) => return Some(0),
+            Verdict::GivenUp(_) if book.is_shared() => return None,
+            Verdict::GivenUp(_) => return means.slots.free(key),
+            Verdict::Open => {}
         }
-        let tokens = self.buckets_of(key).into_iter().flatten().map(|bucket| bucket.available(now));
-        slots.into_iter().chain(tokens).min()
+        let tokens = means.buckets_of(key).into_iter().flatten();
+        let tokens = tokens.map(|bucket| bucket.available(now));
+        means.slots.free(key).into_iter().chain(tokens).min()
     }
 
     /// The tightest `max_concurrent` of `key`; `None`: unlimited.
     #[must_use]
     pub fn max_concurrent(&self, key: &Key) -> Option<u32> {
-        self.slots.max_concurrent(key)
+        self.inner.means.slots.max_concurrent(key)
     }
 
     /// Changes what one key is limited to, while in use; permits that are out stay out, and so do tokens. The key is
     /// normalised. A crawl delay (see [`Gate::slow_down`]) goes on.
     pub fn set(&self, key: LimitKey, limits: KeyLimits) {
         let key = normalised(key);
-        self.apply(|terms| vec![(key.clone(), terms.set(&key, limits))]);
+        self.inner.book.change(|pages, awaited| {
+            if pages.set(&key, limits) {
+                awaited.push(key);
+            }
+        });
     }
 
     /// Every key with permits out, a rate that makes somebody wait, or a hold, busiest first, at most `most`.
     #[must_use]
     pub fn status(&self, now: Mono, most: usize) -> Vec<KeyStatus> {
+        let means = &self.inner.means;
         let mut by_key: HashMap<LimitKey, KeyStatus> = HashMap::new();
-        for InUse { key, running, limit } in self.slots.in_use() {
-            let status = KeyStatus { key, running, limit, next_token: None, held_until: None };
-            by_key.insert(status.key.clone(), status);
+        for InUse { key, running, limit } in means.slots.in_use() {
+            by_key.insert(key.clone(), KeyStatus { running, limit, ..self.idle(&key) });
         }
-        for (key, until) in self.holds.held(now) {
-            by_key.entry(key).or_insert_with_key(|key| self.idle(key)).held_until = Some(until);
+        for (key, reason, until) in self.inner.book.look(|pages| pages.kept(now)) {
+            let status = by_key.entry(key).or_insert_with_key(|key| self.idle(key));
+            (status.waiting, status.held_until) = (Some(reason), until);
         }
-        for (key, standing) in self.empty_buckets(now) {
+        for (key, standing) in means.empty_buckets(now) {
             if let Some(status) = by_key.get_mut(&key) {
                 status.next_token = standing.next_token;
             } else if standing.awaited {
@@ -347,94 +375,103 @@ impl Gate {
         busiest
     }
 
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.inner.book.look(|pages| pages.entries.len())
+    }
+
     /// How a key stands with no permit out.
     fn idle(&self, key: &LimitKey) -> KeyStatus {
-        let limit = self.slots.limit(key);
-        KeyStatus { key: key.clone(), running: 0, limit, next_token: None, held_until: None }
+        let limit = self.inner.means.slots.limit(key);
+        KeyStatus {
+            key: key.clone(),
+            running: 0,
+            limit,
+            next_token: None,
+            held_until: None,
+            waiting: None,
+        }
+    }
+
+    /// Whether an answer may change how many run at once under `key`, of which nothing is known.
+    fn may_adapt(&self, key: &LimitKey) -> bool {
+        matches!(key, LimitKey::Host(_)) && self.inner.max_per_host.is_some_and(|most| most > 1)
+    }
+
+    fn happened(&self, key: &LimitKey, event: KeyEvent, now: Mono) -> Option<Transition> {
+        self.inner.book.change(|pages, awaited| pages.apply(key, event, now, awaited))
+    }
+
+    /// Refuses what is kept from being asked, given up or not.
+    fn check_standing(&self, key: &Key, now: Mono) -> Result<(), Wait> {
+        match self.inner.book.standing(key, now) {
+            Verdict::Open => Ok(()),
+            Verdict::Waits(wait) => Err(wait),
+            Verdict::GivenUp(GivenUp { on, until, why }) => {
+                Err(Wait { on, reason: why.into(), until: Some(until) })
+            }
+        }
+    }
+
+    fn permit(&self, slots: Slots) -> Permit {
+        let gate = (!slots.key().is_free()).then(|| self.clone());
+        Permit::unpaid(slots, gate)
+    }
+
+    /// A permit of slots and tokens.
+    fn admit(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
+        self.pay(self.unpaid(key, now)?, now)
     }
 
     /// A permit of the slots alone.
-    fn unpaid(&self, key: &Key) -> Result<Permit, Full> {
-        let slots = self.slots.try_acquire(key)?;
-        let buckets = (!key.is_free()).then(|| Arc::clone(&self.buckets));
-        Ok(Permit { slots, tokens: Tokens::default(), buckets, is_paid: false })
+    fn unpaid(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
+        match self.inner.means.slots.try_acquire(key) {
+            Ok(slots) => Ok(self.permit(slots)),
+            Err(full) if self.inner.book.is_shared() => {
+                Err(self.refused(key, Refusal::Slot(full.on), now))
+            }
+            Err(full) => {
+                let reason = WaitReason::Full { running: full.running, limit: full.limit };
+                Err(Wait { on: full.on, reason, until: None })
+            }
+        }
     }
 
     /// Adds the tokens.
-    fn pay(&self, mut permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        match self.take_tokens(permit.slots.key(), now, &mut permit.tokens) {
-            Ok(()) => Ok(Permit { is_paid: true, ..permit }),
-            Err(wait) => {
-                permit.refund();
-                Err(wait)
+    fn pay(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
+        permit.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
+            let wait = self.refused(permit.key(), Refusal::Token(on, no_token), now);
+            permit.refund();
+            wait
+        })
+    }
+
+    /// What to tell somebody who was refused, and what is to be asked of the store for them.
+    fn refused(&self, key: &Key, refusal: Refusal, now: Mono) -> Wait {
+        match refusal {
+            Refusal::Token(on, NoToken::Until(until)) if !self.inner.book.is_shared() => {
+                Wait { on, reason: WaitReason::Rate, until: Some(until) }
             }
+            refusal => self.inner.book.change(|pages, _| pages.refused(key, refusal, now)),
         }
     }
 
-    /// Refuses what is held, given up or not.
-    fn check_hold(&self, key: &Key, now: Mono) -> Result<(), Wait> {
-        match self.holds.standing(key, now) {
-            Standing::Open => Ok(()),
-            Standing::Held(wait) => Err(wait),
-            Standing::GivenUp(GivenUp { on, until, .. }) => {
-                Err(Wait { on, reason: WaitReason::Held, until: Some(until) })
+    /// See [`Permit::end`]: of a permit of `slots`, whose request ended at `now`.
+    pub(super) fn restart_lone_rates(&self, slots: &Slots, now: Mono) {
+        let limits = if self.inner.book.is_shared() {
+            self.inner.book.look(|pages| pages.limits(slots.key()))
+        } else {
+            slots.limits()
+        };
+        if !limits.contains(&Some(1)) {
+            return;
+        }
+        let buckets = self.inner.means.buckets_of(slots.key());
+        for ((part, limit), bucket) in parts(slots.key()).into_iter().zip(limits).zip(buckets) {
+            if let Some(bucket) = bucket.filter(|_| part.is_some() && limit == Some(1)) {
+                bucket.restart(now);
             }
-        }
-    }
-
-    /// The buckets of `key`; for a key that nothing limits, without a lock.
-    fn buckets_of(&self, key: &Key) -> PerPart<Option<Arc<TokenBucket>>> {
-        if key.is_free() {
-            return [None, None];
-        }
-        let buckets = self.buckets.lock();
-        parts(key).map(|part| buckets.get(part?).cloned())
-    }
-
-    fn empty_buckets(&self, now: Mono) -> Vec<(LimitKey, bucket::Standing)> {
-        let buckets = self.buckets.lock();
-        let standing = buckets.iter().map(|(part, bucket)| (part, bucket.standing(now)));
-        let empty = standing.filter(|(_, standing)| standing.next_token.is_some());
-        empty.map(|(part, standing)| (part.to_limit_key(), standing)).collect()
-    }
-
-    /// Takes a token for each part of `key` that has a rate, up to the first that refuses.
-    fn take_tokens(&self, key: &Key, now: Mono, taken: &mut Tokens) -> Result<(), Wait> {
-        let buckets = self.buckets_of(key);
-        for ((part, bucket), token) in parts(key).into_iter().zip(buckets).zip(&mut taken.0) {
-            let (Some(part), Some(bucket)) = (part, bucket) else { continue };
-            bucket.try_take(now).map_err(|until| Wait {
-                on: part.to_limit_key(),
-                reason: WaitReason::Rate,
-                until: Some(until),
-            })?;
-            *token = Some(bucket);
-        }
-        Ok(())
-    }
-
-    /// Changes terms, has what holds now take hold, and tells who may come in for it.
-    fn apply(&self, change: impl FnOnce(&mut Terms) -> Vec<(LimitKey, KeyLimits)>) {
-        let mut terms = self.terms.lock();
-        let changed = change(&mut terms).into_iter().filter(|(key, limits)| {
-            let rate_awaited = self.set_rate(key, limits.rate);
-            self.slots.set_untold(key, limits.max_concurrent) || rate_awaited
-        });
-        let awaited: Vec<LimitKey> = changed.map(|(key, _)| key).collect();
-        drop(terms);
-        awaited.iter().for_each(|key| self.slots.tell(key));
-    }
-
-    /// Sets a rate; whether somebody waits for a token of it.
-    fn set_rate(&self, key: &LimitKey, rate: Option<Rate>) -> bool {
-        let mut buckets = self.buckets.lock();
-        match (rate, buckets.get(key.into())) {
-            (Some(rate), Some(bucket)) => bucket.set(rate),
-            (Some(rate), None) => {
-                buckets.insert(key.into(), Arc::new(TokenBucket::new(rate)));
-                false
-            }
-            (None, _) => buckets.remove(key.into()).is_some_and(|bucket| bucket.lift()),
         }
     }
 }
@@ -455,59 +492,21 @@ fn normalised(key: LimitKey) -> LimitKey {
     normal.unwrap_or(key)
 }
 
-impl From<Full> for Wait {
-    fn from(full: Full) -> Wait {
-        let Full { on, running, limit } = full;
-        Wait { on, reason: WaitReason::Full { running, limit }, until: None }
-    }
-}
-
-impl Permit {
-    /// The key it was given for.
-    #[must_use]
-    pub fn key(&self) -> &Key {
-        self.slots.key()
-    }
-
-    /// Returns the permit and its tokens: nothing was started under it.
-    pub fn refund(mut self) {
-        // Tokens first: who is told of the slot finds them there.
-        let awaited = self.tokens.give_back();
-        self.slots.also_tell(awaited);
-    }
-
-    /// Returns the permit after a request that ended at `now`: as dropping it, but where only one may run at a time and
-    /// a rate is set, the rate's interval counts from here: that is how long such a server wants to be left alone (arXiv's
-    /// three seconds, a crawl delay).
-    pub fn end(self, now: Mono) {
-        // Before the slots return: who is told of them finds the next token where it is.
-        self.restart_lone_rates(now);
-    }
-
-    fn restart_lone_rates(&self, now: Mono) {
-        let Some(buckets) = self.buckets.as_ref().filter(|_| self.is_paid) else { return };
-        let limits = self.slots.limits();
-        if !limits.contains(&Some(1)) {
-            return;
-        }
-        let buckets = buckets.lock();
-        for (part, limit) in parts(self.key()).into_iter().zip(limits) {
-            if let Some(bucket) = part.filter(|_| limit == Some(1)).and_then(|p| buckets.get(p)) {
-                bucket.restart(now);
-            }
+impl From<WhyWaiting> for WaitReason {
+    fn from(why: WhyWaiting) -> WaitReason {
+        match why {
+            WhyWaiting::Held => WaitReason::Held,
+            WhyWaiting::Open => WaitReason::Open,
+            WhyWaiting::Paused => WaitReason::Paused,
         }
     }
 }
 
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Permit").field(self.key()).finish()
-    }
-}
-
-impl Tokens {
-    /// Puts every token back; which parts' buckets somebody waits for.
-    fn give_back(&mut self) -> PerPart<bool> {
-        self.0.each_mut().map(|token| token.take().is_some_and(|bucket| bucket.refund()))
+impl From<WhyGivenUp> for WaitReason {
+    fn from(why: WhyGivenUp) -> WaitReason {
+        match why {
+            WhyGivenUp::RateLimited => WaitReason::Held,
+            WhyGivenUp::Down => WaitReason::Open,
+        }
     }
 }

@@ -63,17 +63,33 @@ struct Shared {
 
 struct Table {
     per_host: Option<u32>,
+    /// A store grants what there is: nothing, unless an entry says so.
+    is_divided: bool,
     entries: ByKey<Entry>,
+}
+
+/// How many permits there are of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Allowance {
+    /// As many as there are for its kind.
+    #[default]
+    Default,
+    /// Any number.
+    Unlimited,
+    /// So many.
+    AtMost(u32),
 }
 
 /// What is known of one key. An entry that knows nothing is removed.
 #[derive(Default)]
 struct Entry {
     running: u32,
-    /// The limit set on this very key; `None`: the default of its kind.
-    limit: Option<u32>,
+    /// What was said of this very key.
+    allowance: Allowance,
     /// Somebody was refused since a slot last returned, and is to be told of the next one.
     refused: bool,
+    /// Others wait for its slots, in other processes: the hook is to hear of each that returns.
+    is_awaited: bool,
 }
 
 impl KeyedLimiter {
@@ -81,7 +97,7 @@ impl KeyedLimiter {
     /// those that [`KeyedLimiter::set`] names.
     #[must_use]
     pub fn new(per_host: Option<u32>) -> KeyedLimiter {
-        let table = Table { per_host, entries: ByKey::default() };
+        let table = Table { per_host, is_divided: false, entries: ByKey::default() };
         KeyedLimiter {
             shared: Arc::new(Shared { table: Mutex::new(table), hook: Mutex::new(None) }),
         }
@@ -124,8 +140,69 @@ impl KeyedLimiter {
 
     /// The same, but leaves it to the caller to call the hook. Returns whether it is to be.
     #[must_use]
-    pub(super) fn set_untold(&self, key: &LimitKey, limit: Option<u32>) -> bool {
-        self.shared.table.lock().set(key.into(), limit)
+    fn set_untold(&self, key: &LimitKey, limit: Option<u32>) -> bool {
+        let allowance = limit.map_or(Allowance::Default, Allowance::AtMost);
+        self.allow(key, allowance, false)
+    }
+
+    /// Says how many permits there are of `key`, and whether others wait for its slots; leaves it to the caller to call the
+    /// hook. Returns whether it is to be.
+    #[must_use]
+    pub(super) fn allow(&self, key: &LimitKey, allowance: Allowance, is_awaited: bool) -> bool {
+        self.shared.table.lock().set(key.into(), allowance, is_awaited)
+    }
+
+    /// From now on a store grants what there is: of each key, no more than is out. Returns what is out.
+    pub(super) fn divide(&self) -> Vec<InUse> {
+        let mut table = self.shared.table.lock();
+        table.is_divided = true;
+        table.entries.for_each(|_, entry| {
+            let running = entry.running;
+            entry.allowance =
+                if running == 0 { Allowance::Default } else { Allowance::AtMost(running) };
+            entry.is_awaited = false;
+        });
+        table.entries.retain(|entry| !entry.is_idle());
+        table.in_use()
+    }
+
+    /// From now on there is what `allowances` says of each key it names, and of others the default of their kind. Returns
+    /// who was refused and is to be told.
+    #[must_use]
+    pub(super) fn reunite(&self, allowances: &[(LimitKey, Allowance)]) -> Vec<LimitKey> {
+        let mut table = self.shared.table.lock();
+        table.is_divided = false;
+        table.entries.for_each(|_, entry| {
+            (entry.allowance, entry.is_awaited) = (Allowance::Default, false);
+        });
+        let mut told = Vec::new();
+        for (key, allowance) in allowances {
+            let _ = table.update(key.into(), |entry, _| entry.allowance = *allowance);
+        }
+        table.entries.for_each(|part, entry| {
+            if std::mem::take(&mut entry.refused) {
+                told.push(part.to_limit_key());
+            }
+        });
+        table.entries.retain(|entry| !entry.is_idle());
+        told
+    }
+
+    /// Gives up free slots of `key`, down to `least` or what is out. Returns how many there are then.
+    pub(super) fn give_up(&self, key: &LimitKey, least: u32) -> u32 {
+        let mut table = self.shared.table.lock();
+        table.update(key.into(), |entry, _| {
+            let kept = entry.running.max(least);
+            if let Allowance::AtMost(most) = &mut entry.allowance {
+                *most = (*most).min(kept);
+            }
+            kept
+        })
+    }
+
+    /// Permits of one key that are out.
+    pub(super) fn running(&self, key: &LimitKey) -> u32 {
+        self.shared.table.lock().standing(key.into()).1
     }
 
     /// How many permits there are for `key` now; `None`: unlimited.
@@ -149,14 +226,7 @@ impl KeyedLimiter {
     /// Every key with permits out, in no order.
     #[must_use]
     pub fn in_use(&self) -> Vec<InUse> {
-        let table = self.shared.table.lock();
-        let used = table.entries.iter().filter(|(_, entry)| entry.running > 0);
-        used.map(|(part, entry)| InUse {
-            key: part.to_limit_key(),
-            running: entry.running,
-            limit: entry.limit.or(table.default_of(part)),
-        })
-        .collect()
+        self.shared.table.lock().in_use()
     }
 
     /// Calls the hook, if there is one.
@@ -191,6 +261,16 @@ impl fmt::Debug for KeyedLimiter {
 }
 
 impl Slots {
+    /// No slots at all of that key: nothing is going to be asked under it.
+    pub(super) fn none(key: &Key) -> Slots {
+        Slots { key: key.clone(), shared: None, also_tell: [false; 2] }
+    }
+
+    /// Whether there are any, where the key has something to be limited by.
+    pub(super) fn are_there(&self) -> bool {
+        self.shared.is_some() || self.key.is_free()
+    }
+
     /// The key they were given for.
     #[must_use]
     pub fn key(&self) -> &Key {
@@ -246,16 +326,30 @@ impl Shared {
 impl Table {
     fn default_of(&self, part: Part<'_>) -> Option<u32> {
         match part {
+            _ if self.is_divided => Some(0),
             Part::Resolver(_) => None,
             Part::Host(_) => self.per_host,
         }
     }
 
+    fn in_use(&self) -> Vec<InUse> {
+        let used = self.entries.iter().filter(|(_, entry)| entry.running > 0);
+        used.map(|(part, entry)| InUse {
+            key: part.to_limit_key(),
+            running: entry.running,
+            limit: entry.limit(self.default_of(part)),
+        })
+        .collect()
+    }
+
     /// The limit on one key, and how many permits of it are out.
     fn standing(&self, part: Part<'_>) -> (Option<u32>, u32) {
         let entry = self.entries.get(part);
-        let limit = entry.and_then(|entry| entry.limit).or(self.default_of(part));
-        (limit, entry.map_or(0, |entry| entry.running))
+        let default = self.default_of(part);
+        (
+            entry.map_or(default, |entry| entry.limit(default)),
+            entry.map_or(0, |entry| entry.running),
+        )
     }
 
     fn claim_all(&mut self, key: &Key) -> Result<(), Full> {
@@ -276,7 +370,7 @@ impl Table {
     }
 
     fn claim(&mut self, part: Part<'_>) -> Result<(), Full> {
-        self.update(part, |entry, default| match entry.limit.or(default) {
+        self.update(part, |entry, default| match entry.limit(default) {
             Some(limit) if entry.running >= limit => {
                 entry.refused = true;
                 Err(Full { on: part.to_limit_key(), running: entry.running, limit })
@@ -300,15 +394,15 @@ impl Table {
     fn release(&mut self, part: Part<'_>) -> bool {
         self.update(part, |entry, _| {
             entry.running -= 1;
-            std::mem::take(&mut entry.refused)
+            std::mem::take(&mut entry.refused) || entry.is_awaited
         })
     }
 
     /// Sets a limit; whether somebody who was refused may come in now.
-    fn set(&mut self, part: Part<'_>, limit: Option<u32>) -> bool {
+    fn set(&mut self, part: Part<'_>, allowance: Allowance, is_awaited: bool) -> bool {
         self.update(part, |entry, default| {
-            entry.limit = limit;
-            let room = limit.or(default).is_none_or(|limit| entry.running < limit);
+            (entry.allowance, entry.is_awaited) = (allowance, is_awaited);
+            let room = entry.limit(default).is_none_or(|limit| entry.running < limit);
             room && std::mem::take(&mut entry.refused)
         })
     }
@@ -338,6 +432,15 @@ impl Table {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.running == 0 && self.limit.is_none() && !self.refused
+        self.running == 0 && self.allowance == Allowance::Default && !self.refused
+    }
+
+    /// How many permits there are, given the default of its kind; `None`: any number.
+    fn limit(&self, default: Option<u32>) -> Option<u32> {
+        match self.allowance {
+            Allowance::Default => default,
+            Allowance::Unlimited => None,
+            Allowance::AtMost(most) => Some(most),
+        }
     }
 }

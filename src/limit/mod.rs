@@ -16,18 +16,23 @@
 //! What runs in parallel here takes its lock from `sync`, so that `tests/limits` can compile the same files against
 //! a model checker's.
 
+mod book;
 mod bucket;
 mod by_key;
+mod division;
+mod entry;
 mod gate;
-mod hold;
+mod hand;
 mod keyed;
+mod means;
+mod pages;
+mod permit;
 mod sync;
-mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use crate::share::{KeyLimits, Policy, Rate, RateError};
+pub use crate::share::{KeyLimits, Policy, Rate, RateError, Told};
 pub use bucket::TokenBucket;
-pub use gate::{Gate, KeyStatus, Limits, Permit, Wait, WaitReason};
-pub use hold::{GivenUp, Told};
+pub use gate::{Gate, GivenUp, KeyStatus, Limits, Wait, WaitReason};
 pub use keyed::{Full, InUse, KeyedLimiter, Slots};
+pub use permit::Permit;

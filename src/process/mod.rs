@@ -31,3 +31,4 @@ mod stat;
 pub use end::{StillRunning, end_recorded_groups, kill_all_recorded};
 pub use group::Group;
 pub use launch::{Launch, LaunchError};
+pub use stat::is_stopped;

@@ -67,6 +67,15 @@ impl Stat {
     }
 }
 
+/// Whether the process of that id is stopped: by a signal (Ctrl-Z, `kill -STOP`) or by a debugger. `None` where there is no such
+/// process, or the system does not tell. The id alone does not tell a process apart from a later one: for people to read, no more.
+#[must_use]
+pub fn is_stopped(process: u32) -> Option<bool> {
+    let line = fs::read(format!("/proc/{process}/stat")).ok()?;
+    let stat = Stat::parse(&line).filter(|stat| !stat.has_ended())?;
+    Some(matches!(stat.state, b'T' | b't'))
+}
+
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -124,6 +133,13 @@ mod tests {
             (own.group, own.session, own.start_ticks)
         );
         assert!(!listed.has_ended());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_runs_is_not_stopped_and_nobody_is_nothing() {
+        assert_eq!(is_stopped(std::process::id()), Some(false));
+        assert_eq!(is_stopped(u32::MAX), None);
     }
 
     #[test]

@@ -10,10 +10,13 @@
 mod bell;
 mod due;
 mod insert;
+mod lanes;
 mod lease;
 mod owners;
+mod place;
 mod scene;
 mod settle;
+mod shares;
 mod upkeep;
 mod views;
 mod yields;
@@ -23,9 +26,12 @@ use super::store::{Owner, Store};
 pub use bell::*;
 pub use due::*;
 pub use insert::*;
+pub use lanes::*;
 pub use lease::*;
 pub use owners::*;
+pub use place::*;
 pub use settle::*;
+pub use shares::*;
 pub use upkeep::*;
 pub use views::*;
 pub use yields::*;
@@ -142,7 +148,36 @@ macro_rules! for_each_store_check {
             prefixes_beyond_the_bound_are_counted_together,
             full_counts_stay_full,
 
+            the_first_tag_is_part_of_the_lane,
+            tags_beyond_the_bound_make_no_lanes,
+            a_job_keeps_the_tag_of_its_lane_until_it_is_replaced,
+            ready_lanes_tell_the_age_of_their_heads,
+            a_place_counts_who_goes_before,
+            a_place_tells_who_runs_a_job,
+            a_place_far_behind_is_estimated,
+            a_backlog_counts_lane_by_lane,
+            a_pace_is_that_of_all_settled_attempts,
+
             the_bell_rings_for_work_from_elsewhere,
+
+            the_only_owner_may_become_the_sole_one,
+            nothing_is_granted_while_another_is_sole,
+            a_sole_owner_that_opens_up_keeps_what_runs,
+            two_owners_divide_a_cap,
+            a_dead_owners_share_comes_back,
+            a_retired_owners_share_comes_back,
+            an_owner_that_was_buried_has_no_share,
+            a_changed_record_reaches_everybody_once,
+            many_changes_are_told_in_pages,
+            an_own_change_hides_no_others,
+            what_a_person_sets_reaches_everybody,
+            the_strictest_declared_limit_holds,
+            a_stricter_declaration_reaches_who_has_a_share,
+            buckets_are_empty_after_the_sole_owner_died,
+            a_dead_owners_tokens_are_spent,
+            keys_are_listed_in_pages,
+            records_at_rest_are_forgotten,
+            the_bell_rings_for_shares,
         }
     };
 }

@@ -7,8 +7,10 @@
 //! Forks share one [`Model`] under one lock; what a handle has seen of other owners' heartbeats is its own.
 
 mod bells;
+mod keys;
 mod model;
 mod owners;
+mod place;
 mod upkeep;
 mod views;
 mod yields;
@@ -22,15 +24,16 @@ use parking_lot::Mutex;
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Pace, Page, Place, ReadyLane, RecoverTerms,
-    Recovered, Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
+    Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{
     ArtifactId, Change, JobRow, JobSpec, Kind, LimitKey, MAX_CHECKPOINT_BYTES, Mono, Observation,
     State, WallMs,
 };
-use crate::share::{Configured, KeyChange, KeyRecord};
+use crate::share::KeyChange;
 use bells::Bells;
+use keys::Sweep;
 use model::Model;
 
 /// What all handles on one store share.
@@ -46,6 +49,7 @@ pub struct MemoryStore {
     shared: Arc<Shared>,
     /// By owner: the counter as this handle last saw it change, and when that was.
     seen: BTreeMap<i64, (u64, Mono)>,
+    sweep: Sweep,
 }
 
 impl MemoryStore {
@@ -58,7 +62,7 @@ impl MemoryStore {
     /// Another handle on the same store.
     #[must_use]
     pub fn handle(&self) -> MemoryStore {
-        MemoryStore { shared: Arc::clone(&self.shared), seen: BTreeMap::new() }
+        MemoryStore { shared: Arc::clone(&self.shared), ..MemoryStore::default() }
     }
 
     /// The process of `owner` is gone, as if its lock file were free: the next [`Store::recover`] sees it
@@ -70,6 +74,14 @@ impl MemoryStore {
     /// Rings for everybody but `except`. After the model's lock is released: ringing is I/O.
     fn ring(&self, except: Option<&Owner>) {
         self.shared.bells.ring(except.map(|owner| owner.row));
+    }
+
+    /// Rings for those whom the model names: what they may start, or must give back, has changed.
+    fn ring_for_shares(&self) {
+        let rung = std::mem::take(&mut self.shared.model.lock().keys.ring);
+        if !rung.is_empty() {
+            self.shared.bells.ring_where(|owner| rung.contains(&owner));
+        }
     }
 
     /// Takes the bells of owners that are gone away; their readers see the end of the pipe.
@@ -102,7 +114,9 @@ impl Store for MemoryStore {
     }
 
     fn register(&mut self, _now: WallMs) -> Result<Owner, StoreError> {
-        Ok(self.shared.model.lock().register())
+        let owner = self.shared.model.lock().register();
+        self.ring_for_shares();
+        Ok(owner)
     }
 
     fn beat(&mut self, owner: &Owner) -> Result<Beat, StoreError> {
@@ -112,6 +126,7 @@ impl Store for MemoryStore {
     fn retire(&mut self, owner: &Owner, _now: WallMs) -> Result<(), StoreError> {
         self.shared.model.lock().retire(owner);
         self.unhang_bells();
+        self.ring_for_shares();
         Ok(())
     }
 
@@ -120,8 +135,14 @@ impl Store for MemoryStore {
         me: Option<&Owner>,
         terms: RecoverTerms,
     ) -> Result<Recovered, StoreError> {
-        let recovered = self.shared.model.lock().recover(me, terms, &mut self.seen);
+        let recovered = {
+            let mut model = self.shared.model.lock();
+            let recovered = model.recover(me, terms, &mut self.seen);
+            model.sweep(me, terms, &mut self.sweep);
+            recovered
+        };
         self.unhang_bells();
+        self.ring_for_shares();
         if recovered.requeued + recovered.handed_back > 0 {
             self.ring(me);
         }
@@ -139,6 +160,7 @@ impl Store for MemoryStore {
             return Err(StoreError::CheckpointTooLarge(bytes));
         }
         let report = self.shared.model.lock().turn(turn);
+        self.ring_for_shares();
         let settled_back = report.settled.contains(&Settled::Accepted(State::Queued));
         if settled_back || !report.ready.is_empty() {
             self.ring(Some(turn.owner));
@@ -207,34 +229,27 @@ impl Store for MemoryStore {
     }
 
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
-        let _ = (owner, declared);
+        self.shared.model.lock().declare(owner, declared);
+        self.ring_for_shares();
         Ok(())
     }
 
     fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        Ok(self.shared.model.lock().key_views(after, limit))
     }
 
     fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
-        Ok(KeyView {
-            key: key.clone(),
-            record: KeyRecord::default(),
-            configured: Configured::default(),
-            holders: Vec::new(),
-            counts: Counts::default(),
-            pace: Pace::default(),
-        })
+        Ok(self.shared.model.lock().key_view(key))
     }
 
     fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
-        let _ = change;
-        self.key(key)
+        let view = self.shared.model.lock().set_key(key, change);
+        self.ring(None);
+        Ok(view)
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        Ok(self.shared.model.lock().place(id, most))
     }
 
     fn backlog(
@@ -242,8 +257,7 @@ impl Store for MemoryStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        Ok(self.shared.model.lock().backlog(after, limit))
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

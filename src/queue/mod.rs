@@ -17,13 +17,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, System};
-use crate::job::{ArtifactId, JobRow, JobSpec, Observation, Reason, State, WallMs};
+use crate::job::{ArtifactId, JobRow, JobSpec, LimitKey, Observation, Reason, State, WallMs};
+use crate::share::KeyChange;
 
 use memory::MemoryStore;
 use sqlite::{OpenOptions, SqliteStore};
 use store::{
-    AttemptView, Counts, Dimension, Filter, Inserted, JobView, OnDuplicate, RetryFilter, Store,
-    StoreError,
+    AttemptView, Counts, Dimension, Filter, Inserted, JobView, KeyView, LaneBacklog, OnDuplicate,
+    Place, RetryFilter, Store, StoreError,
 };
 
 /// How many jobs one transaction reads, with their payloads.
@@ -32,6 +33,12 @@ const PAGE_JOBS: usize = 1_000;
 /// How many jobs one transaction puts back or deletes. A store looks for them from its first row every time, so
 /// this is as large as a short transaction allows (some 100 ms).
 const CHUNK_JOBS: usize = 10_000;
+
+/// How many keys, or lanes, one transaction looks at.
+const PAGE_KEYS: usize = 500;
+
+/// How many jobs are counted one by one to say how many stand before one; beyond, it is an estimate.
+const EXACT_RANK: usize = 10_000;
 
 /// A durable queue of jobs.
 pub struct WorkQueue {
@@ -149,6 +156,62 @@ impl WorkQueue {
         id: &ArtifactId,
     ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
         self.store.show(id)
+    }
+
+    /// Has `each` look at every key that somebody has jobs, a record or a share of: hosts first, by name. Read page by page.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it may have looked at some.
+    pub fn each_key(&mut self, mut each: impl FnMut(KeyView)) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.store.keys(after.as_ref(), PAGE_KEYS)?;
+            after = page.last().map(|last| last.key.clone());
+            if page.is_empty() {
+                return Ok(());
+            }
+            page.into_iter().for_each(&mut each);
+        }
+    }
+
+    /// How one key stands, whether or not anything is known of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
+        self.store.key(key)
+    }
+
+    /// Changes what holds of a key, for all processes, which are told at once; how it stands then.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is changed.
+    pub fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
+        self.store.set_key(key, change)
+    }
+
+    /// Where a job stands; `None` when the id is unknown. Up to 10,000 jobs ahead of it are counted, more are estimated.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn place(&mut self, id: &ArtifactId) -> Result<Option<Place>, StoreError> {
+        self.store.place(id, EXACT_RANK)
+    }
+
+    /// The ready jobs of every lane, by priority and lane. Read page by page.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn backlog(&mut self) -> Result<Vec<LaneBacklog>, StoreError> {
+        let mut all: Vec<LaneBacklog> = Vec::new();
+        loop {
+            let after = all.last().map(|last| (last.priority, last.lane.id));
+            let page = self.store.backlog(after, PAGE_KEYS)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
     }
 
     /// Puts failed jobs back, at most `limit` (`None`: all), with a fresh allowance of attempts. Returns how many; with

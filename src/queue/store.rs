@@ -335,6 +335,9 @@ pub const MAX_YIELDS: usize = 100_000;
 /// queue tells so many tags apart, and jobs with others are in lanes without one.
 pub const MAX_TAG_LANES: usize = 64;
 
+/// One reply to [`Turn::keys`] tells of at most so many records that others changed; the next turn is told of more.
+pub const MAX_CHANGES_TOLD: usize = 256;
+
 /// One attempt that did not simply end done: the story `show` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptView {

@@ -68,6 +68,8 @@ pub enum Event<'a> {
         key: &'a LimitKey,
         /// How.
         transition: Transition,
+        /// Of one that opened: when it will be half-open, by the wall clock.
+        until: Option<WallMs>,
     },
     /// The run was asked to stop.
     Stopping {
@@ -80,6 +82,21 @@ pub enum Event<'a> {
     Progress(&'a Progress),
     /// The run is over.
     Ended,
+}
+
+impl Event<'_> {
+    /// A breaker changed; `now` and `wall` are one moment.
+    #[must_use]
+    pub fn breaker(key: &LimitKey, transition: Transition, now: Mono, wall: WallMs) -> Event<'_> {
+        let until = match transition {
+            Transition::Opened { until } => {
+                let wait_ms = until.since(now).as_millis();
+                Some(wall.plus_ms(u64::try_from(wait_ms).unwrap_or(u64::MAX)))
+            }
+            Transition::HalfOpened | Transition::Closed => None,
+        };
+        Event::Breaker { key, transition, until }
+    }
 }
 
 /// One settled attempt.

@@ -16,6 +16,7 @@
 
 mod dispatcher;
 pub mod event;
+pub mod forecast;
 pub mod frontier;
 mod heartbeat;
 mod report;
@@ -225,6 +226,7 @@ impl Runner {
             let _ = freed.send(Message::Freed(key.clone()));
         });
         let owner = Arc::new(store.register(clock.wall())?);
+        gate.divide();
         let shared = Arc::new(Shared {
             registry,
             gate,

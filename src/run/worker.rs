@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use super::event::{Event, Listener};
 use crate::clock::Clock;
 use crate::handler::{
-    Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry,
+    Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry, given_up,
 };
 use crate::job::{ErrorReason, Leased, LimitKey, Mono, Outcome, WallMs};
 use crate::limit::{Gate, Permit};
@@ -174,6 +174,14 @@ fn run_handler(
         // Only lanes of registered kinds are leased; a registry does not shrink.
         return Outcome::fail(ErrorReason::Internal, "no handler for this kind").into();
     };
+    if !handler.faces_given_up() {
+        let (now, wall) = (shared.clock.mono(), shared.clock.wall());
+        if let Some(given_up) = shared.gate.given_up(&job.lane.key, now) {
+            // Nothing is started under it: the next one comes up to the same at once.
+            permit.refund();
+            return given_up::outcome(&given_up, now, wall).into();
+        }
+    }
     let owner = Arc::clone(&shared.owner.read());
     let taken = Cell::new(false);
     let completion = || {
@@ -229,4 +237,64 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+    use crate::handler::Handler;
+    use crate::job::{JobSpec, Key, Reason, State};
+    use crate::limit::Limits;
+    use crate::queue::memory::MemoryStore;
+    use crate::queue::store::{Filter, OnDuplicate, Store};
+    use crate::run::{RunOptions, Runner};
+
+    /// The first job is told to leave its host alone for hours; all of them end done if they are run.
+    struct Told {
+        runs: Arc<AtomicUsize>,
+        faces: bool,
+    }
+
+    impl Handler for Told {
+        fn faces_given_up(&self) -> bool {
+            self.faces
+        }
+
+        fn run(&self, context: &mut Context<'_>) -> Ran {
+            if self.runs.fetch_add(1, SeqCst) == 0 {
+                let host = LimitKey::Host("a.org".into());
+                context.hold(&host, context.mono(), Some(Duration::from_hours(9)));
+            }
+            Outcome::done().into()
+        }
+    }
+
+    #[test]
+    fn jobs_of_a_key_that_is_given_up_are_run_only_by_a_handler_that_faces_it() {
+        for (faces, expected_runs) in [(false, 1), (true, 3)] {
+            let mut store: Box<dyn Store> = Box::new(MemoryStore::new());
+            let spec = |n| {
+                let key = Key::new(None, Some("a.org")).unwrap();
+                JobSpec { key, ..JobSpec::new(&format!("job-{n}"), "test").unwrap() }
+            };
+            let specs: Vec<JobSpec> = (0..3).map(spec).collect();
+            store.insert(&specs, OnDuplicate::Skip, WallMs(0)).unwrap();
+            let mut look = store.fork().unwrap();
+            let runs = Arc::<AtomicUsize>::default();
+            let told = Told { runs: Arc::clone(&runs), faces };
+            let limits = Limits { max_per_host: Some(1), ..Limits::default() };
+            let options = RunOptions { limits, ..RunOptions::default() };
+            let runner = Runner::new(store).options(options).handler("test", told).unwrap();
+            let report = runner.drain().unwrap();
+            assert_eq!(runs.load(SeqCst), expected_runs);
+            assert_eq!(report.done, u64::try_from(expected_runs).unwrap());
+            let jobs = look.list(&Filter::default(), None, 9).unwrap().jobs;
+            for job in jobs.iter().filter(|job| job.state != State::Done) {
+                assert_eq!(job.reason, Some(Reason::Error(ErrorReason::RateLimited)));
+                assert!(job.message.contains("retry-failed --host a.org"), "{}", job.message);
+            }
+        }
+    }
 }

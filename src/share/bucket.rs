@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::Mono;
 
 use super::Rate;
+use super::wire::{decimal, is_default, ns};
 
 /// A bucket of tokens. A nanosecond grows `count` units; a token costs as many units as the rate's period has nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Bucket {
     count: u32,
     /// Units a token costs; at least 1.
@@ -19,6 +23,17 @@ pub struct Bucket {
     burst: u32,
     /// Units there were at `at`; at most `burst · cost`.
     level: u128,
+    at: Mono,
+}
+
+/// A bucket as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    rate: Rate,
+    #[serde(default, skip_serializing_if = "is_default", with = "decimal")]
+    level: u128,
+    #[serde(rename = "at_ns", default, skip_serializing_if = "is_default", with = "ns")]
     at: Mono,
 }
 
@@ -58,6 +73,24 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// Gives up what it has more than its burst allows while `out` of its tokens are in somebody's hand.
+    pub fn cut_beside(&mut self, out: u32) {
+        let most = u128::from(self.burst.saturating_sub(out)) * u128::from(self.cost);
+        self.level = self.level.min(most);
+    }
+
+    /// The time it has grown to.
+    #[must_use]
+    pub fn at(&self) -> Mono {
+        self.at
+    }
+
+    /// Whether it has all that its burst allows.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.level == self.capacity()
+    }
+
     /// Whether a whole token is there.
     #[must_use]
     pub fn has_token(&self) -> bool {
@@ -71,15 +104,46 @@ impl Bucket {
         rest.is_some()
     }
 
+    /// Takes up to so many tokens; returns how many there were.
+    pub fn take_up_to(&mut self, most: u32) -> u32 {
+        let taken = self.available().min(most);
+        self.level -= u128::from(taken) * u128::from(self.cost);
+        taken
+    }
+
+    /// Puts back so many tokens that were taken and not spent.
+    pub fn put_back_all(&mut self, tokens: u32) {
+        let more = u128::from(tokens) * u128::from(self.cost);
+        self.level = (self.level + more).min(self.capacity());
+    }
+
     /// Puts back a token that was taken and not spent.
     pub fn put_back(&mut self) {
         self.level = (self.level + u128::from(self.cost)).min(self.capacity());
+    }
+
+    /// How long a token takes to grow, rounded up; [`Duration::MAX`] when none ever does.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        match u64::from(self.count) {
+            0 => Duration::MAX,
+            count => Duration::from_nanos(self.cost.div_ceil(count)),
+        }
     }
 
     /// Empties it: from `now` on, the next token takes its full time.
     pub fn restart(&mut self, now: Mono) {
         self.grow(now);
         self.level = 0;
+    }
+
+    /// As one whose tokens may all have been spent at `at`: it is empty then, unless it was touched later.
+    #[must_use]
+    pub fn void(mut self, at: Mono) -> Bucket {
+        if self.at <= at {
+            self.restart(at);
+        }
+        self
     }
 
     /// Takes on the terms of `rate`, whatever they are, and keeps the whole tokens, up to the new burst.
@@ -124,5 +188,20 @@ impl Bucket {
 
     fn capacity(&self) -> u128 {
         u128::from(self.burst) * u128::from(self.cost)
+    }
+}
+
+impl From<Bucket> for Written {
+    fn from(bucket: Bucket) -> Written {
+        Written { rate: bucket.rate(), level: bucket.level, at: bucket.at }
+    }
+}
+
+impl From<Written> for Bucket {
+    fn from(written: Written) -> Bucket {
+        let mut bucket = Bucket::empty(written.rate, written.at);
+        // Whoever wrote it: never more than it can have.
+        bucket.level = written.level.min(bucket.capacity());
+        bucket
     }
 }

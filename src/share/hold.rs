@@ -4,11 +4,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::Mono;
 
+use super::wire::{is_default, ns};
+
 /// How long the first event holds a key when the server named no time; it doubles with each further one.
-pub(super) const FIRST_STEP: Duration = Duration::from_secs(1);
-pub(super) const LONGEST_STEP: Duration = Duration::from_secs(60);
+const FIRST_STEP: Duration = Duration::from_secs(1);
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 
 /// What an answer that says "slow down" said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +26,16 @@ pub struct Told {
 }
 
 /// One key that was told to slow down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// When the event that holds it began: an answer to a request that was sent before tells of the same one.
+    #[serde(rename = "began_ns", default, with = "ns")]
     pub began: Mono,
     /// Nobody asks before.
+    #[serde(rename = "until_ns", default, with = "ns")]
     pub until: Mono,
     /// The events since the last proper answer, at least 1; 0 when one came during the hold.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub events: u32,
 }
 
@@ -47,6 +54,24 @@ impl Hold {
             self.began = told.now;
         }
         self.until = self.until.max(told.now.plus(told.wait(self.events.max(1))));
+    }
+
+    /// A proper answer came: the next event is a first one again. A hold in force stays in force.
+    pub fn answered(&mut self) {
+        self.events = 0;
+    }
+
+    /// Whether nobody may ask at `now`.
+    #[must_use]
+    pub fn is_in_force(&self, now: Mono) -> bool {
+        now < self.until
+    }
+
+    /// Whether it is to be forgotten at `now`: at its end if it was answered, else when nobody has asked for `give_up` after it.
+    #[must_use]
+    pub fn is_over(&self, now: Mono, give_up: Duration) -> bool {
+        let unasked = if self.events == 0 { Duration::ZERO } else { give_up };
+        self.until.plus(unasked) <= now
     }
 }
 

@@ -26,9 +26,15 @@ mod hold;
 mod news;
 mod rate;
 mod record;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
 
 pub use adaptive::Adaptive;
-pub use arbiter::{SHARE_PERIOD, Share, Shares, divide, state_of};
+pub use arbiter::{
+    Divided, SHARE_PERIOD, Scene, Share, Shares, Sole, divide, state_of, told_by_sole,
+};
 pub use breaker::{Breaker, BreakerState, Transition};
 pub use bucket::Bucket;
 pub use hold::{Hold, Told};

@@ -4,18 +4,33 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::wire::ns;
+
 /// A rate: `count` starts per `per`, at most `burst` at once.
 ///
 /// As [`Rate::parse`] makes it, no part is 0. Made by hand, a `count` of 0 never gives a start back, a `burst` of 0 is as 1,
-/// and a `per` of zero as one nanosecond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// and a `per` of zero as one nanosecond. Written with `per` in nanoseconds; what a text lacks of it is as in "1/s".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rate {
     /// So many starts,
+    #[serde(default = "one")]
     pub count: u32,
     /// in so much time.
+    #[serde(rename = "per_ns", default = "a_second", with = "ns")]
     pub per: Duration,
     /// The most that may start at once after a pause.
+    #[serde(default = "one")]
     pub burst: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn a_second() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// A text that is not a rate.

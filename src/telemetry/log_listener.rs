@@ -11,10 +11,11 @@ use tracing::{debug, info, trace, warn};
 use super::ending::Ending;
 use super::pace::Pace;
 use super::progress;
-use super::text::{one_line, rough};
-use crate::job::{Mono, Reason, WallMs};
+use super::text::{kind_of, name_of, one_line, rough};
+use crate::job::{LimitKey, Mono, Reason, WallMs};
 use crate::queue::store::Recovered;
 use crate::run::event::{Event, Listener, Progress, Settled, StopPhase};
+use crate::share::Transition;
 
 /// The busiest keys are told in so many characters.
 const BUSIEST_COLUMNS: usize = 160;
@@ -86,9 +87,7 @@ fn run_event(event: &Event<'_>) {
             replacement,
             "a worker did not return after its job's deadline; another took its place"
         ),
-        Event::Breaker { key, transition } => {
-            tracing::warn!(key = %key, transition = ?transition, "breaker");
-        }
+        Event::Breaker { key, transition, until } => breaker(key, *transition, *until),
         Event::OwnerLost { old, new } => warn!(
             target: "orch::run",
             owner = new,
@@ -115,6 +114,35 @@ fn run_event(event: &Event<'_>) {
         | Event::JobSettled(_)
         | Event::DeadlinePassed { .. }
         | Event::Progress(_) => {}
+    }
+}
+
+fn breaker(key: &LimitKey, transition: Transition, until: Option<WallMs>) {
+    macro_rules! breaker_line {
+        ($level:ident, $($words:tt)+) => {
+            $level!(
+                target: "orch::run",
+                key = %key,
+                kind = kind_of(key),
+                transition = name_of(transition),
+                until = until.and_then(rfc3339),
+                $($words)+
+            )
+        };
+    }
+    match transition {
+        Transition::Opened { .. } => {
+            let until = until.and_then(clock_time).map(|at| format!(" until {at}"));
+            let until = until.unwrap_or_default();
+            breaker_line!(
+                warn,
+                "{key} is down: nobody asks it{until}, for its requests failed again and again"
+            );
+        }
+        Transition::HalfOpened => {
+            breaker_line!(info, "{key} is tried again, one request at a time");
+        }
+        Transition::Closed => breaker_line!(info, "{key} is up again"),
     }
 }
 
@@ -205,6 +233,12 @@ fn rfc3339(time: WallMs) -> Option<String> {
     jiff::Timestamp::from_millisecond(time.0).ok().map(|time| format!("{time:.3}"))
 }
 
+/// `03:04:05 UTC`.
+fn clock_time(time: WallMs) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(time.0).ok()?;
+    Some(time.strftime("%H:%M:%S UTC").to_string())
+}
+
 impl Heartbeat {
     /// Takes `progress` in, and logs it if a line is due.
     fn tell(&mut self, progress: &Progress) {
@@ -238,7 +272,7 @@ mod tests {
     use super::super::fixtures::{done, failed, leased, retried};
     use super::super::log::tests::{at, logged, logged_json};
     use super::*;
-    use crate::job::{Epoch, JobRow, Key, LeaseToken, LimitKey, State};
+    use crate::job::{Epoch, JobRow, Key, LeaseToken, State};
     use crate::queue::store::Counts;
     use crate::run::event::Busy;
 
@@ -353,6 +387,32 @@ mod tests {
             "WARN",
             "took over from 2 dead run(s): 3 jobs queued again, 1 ended as crashed",
         );
+    }
+
+    #[test]
+    fn a_breaker_says_who_is_down_and_until_when() {
+        let host = LimitKey::Host("arxiv.org".into());
+        let opened = Transition::Opened { until: Mono::from_ms(67_000) };
+        let (now, wall) = (Mono::from_ms(7_000), WallMs(1_767_323_045_000));
+        let lines = logged_json("warn", || tell(Event::breaker(&host, opened, now, wall)));
+        assert_eq!(
+            lines,
+            [json!({
+                "timestamp": "2026-01-02T03:04:05.678Z",
+                "level": "WARN",
+                "message": "arxiv.org is down: nobody asks it until 03:05:05 UTC, for its requests failed again and again",
+                "key": "arxiv.org",
+                "kind": "host",
+                "transition": "opened",
+                "until": "2026-01-02T03:05:05.000Z",
+                "target": "orch::run",
+            })]
+        );
+        let key = LimitKey::Resolver("unpaywall".into());
+        let changed = |transition| Event::breaker(&key, transition, now, wall);
+        let words = "unpaywall is tried again, one request at a time";
+        check(changed(Transition::HalfOpened), "INFO", words);
+        check(changed(Transition::Closed), "INFO", "unpaywall is up again");
     }
 
     #[test]

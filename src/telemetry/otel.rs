@@ -5,6 +5,7 @@
 //! | `orch.queue.depth` | gauge, jobs | `state` |
 //! | `orch.jobs.completed` | counter, jobs that ended | `outcome`, `kind`, `reason` |
 //! | `orch.job.duration` | histogram, seconds, of every attempt | `outcome`, `kind` |
+//! | `orch.breaker.transitions` | counter, of the breakers of all hosts and resolvers together: names of hosts have no end | `kind` (`host`, `resolver`), `transition` (`opened`, `half_opened`, `closed`) |
 //! | `orch.job` | span, of every attempt | `artifact_id`, `job_id`, `worker_id`, `attempt`, `kind`, `outcome`, `reason` |
 //!
 //! Must never slow a run: a span is made only when there is room for it in the queue to the exporter,
@@ -35,9 +36,11 @@ use tracing::warn;
 use super::ending::Ending;
 use super::otel_settings::{OtelSettings, Signal};
 use super::otlp_http::{OtlpHttp, Trouble};
-use crate::job::{Reason, State, WallMs};
+use super::text::{kind_of, name_of};
+use crate::job::{LimitKey, Reason, State, WallMs};
 use crate::queue::store::Counts;
 use crate::run::event::{Event, Listener, Settled};
+use crate::share::Transition;
 
 /// The upper bounds of the duration histogram's buckets, in seconds: the SDK's own are for milliseconds.
 const BUCKETS_SECONDS: [f64; 16] = [
@@ -133,6 +136,11 @@ impl Listener for Otel {
                 }
                 if let Some(traces) = &self.traces {
                     traces.settled(settled, ending);
+                }
+            }
+            Event::Breaker { key, transition, .. } => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.breaker(key, *transition);
                 }
             }
             Event::Progress(progress) => {
@@ -363,6 +371,7 @@ struct Metrics {
     depth: Arc<Mutex<Option<Counts>>>,
     completed: Counter<u64>,
     duration: Histogram<f64>,
+    breakers: Counter<u64>,
 }
 
 impl Metrics {
@@ -401,7 +410,17 @@ impl Metrics {
             .with_description("How long attempts ran.")
             .with_boundaries(BUCKETS_SECONDS.to_vec())
             .build();
-        Ok(Metrics { provider, depth, completed, duration })
+        let breakers = meter
+            .u64_counter("orch.breaker.transitions")
+            .with_unit("{transition}")
+            .with_description("Breakers of hosts and resolvers that opened, half-opened or closed.")
+            .build();
+        Ok(Metrics { provider, depth, completed, duration, breakers })
+    }
+
+    fn breaker(&self, key: &LimitKey, transition: Transition) {
+        let kind = KeyValue::new("kind", kind_of(key));
+        self.breakers.add(1, &[kind, KeyValue::new("transition", name_of(transition))]);
     }
 
     fn settled(&self, settled: &Settled<'_>, ending: Ending) {

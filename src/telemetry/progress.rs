@@ -73,28 +73,32 @@ pub(super) fn busiest_line(progress: &Progress, columns: usize) -> Option<String
     (!told.is_empty()).then(|| fit(&told, columns))
 }
 
-/// `arxiv.org 1/1 running, 311 held, next in 2.1 s`.
+/// `arxiv.org 1/1 running, 311 held, next in 2.1 s`, `repo.org 0/4 running, 12 held, down for another 58 s`.
 fn tell(busy: &Busy, now: Mono) -> String {
     let of = busy.limit.map(|limit| format!("/{limit}")).unwrap_or_default();
     let mut text = format!("{} {}{of} running", busy.key, busy.running);
     if busy.held > 0 {
         text.push_str(&format!(", {} held", busy.held));
     }
-    let until = busy.until.map(|until| rough(until.since(now)));
-    match (&busy.waiting, until) {
-        (Some(WaitReason::Held), Some(until)) => {
-            text.push_str(&format!(", told to wait {until}"));
-        }
-        (Some(_), Some(until)) => text.push_str(&format!(", next in {until}")),
-        (Some(WaitReason::Full { .. }), None) => text.push_str(", full"),
-        (Some(WaitReason::Rate), None) => text.push_str(", rate limited"),
-        (Some(WaitReason::Held), None) => text.push_str(", told to wait"),
-        (Some(WaitReason::Open), None) => text.push_str(", down"),
-        (Some(WaitReason::Paused), None) => text.push_str(", paused"),
-        (Some(WaitReason::Shared), None) => text.push_str(", in use by others"),
-        (None, _) => {}
+    if let Some(reason) = &busy.waiting {
+        text.push_str(", ");
+        text.push_str(&why(reason, busy.until.map(|until| rough(until.since(now)))));
     }
     text
+}
+
+/// Why it waits, and for how long, where that is known.
+fn why(reason: &WaitReason, until: Option<String>) -> String {
+    let (without, with) = match reason {
+        // When these are over is up to people and processes: the time is only when it is looked at again.
+        WaitReason::Paused => return "paused".to_owned(),
+        WaitReason::Shared => return "in use by other processes".to_owned(),
+        WaitReason::Full { .. } => ("full", "next in"),
+        WaitReason::Rate => ("rate limited", "next in"),
+        WaitReason::Held => ("told to wait", "told to wait"),
+        WaitReason::Open => ("down", "down for another"),
+    };
+    until.map_or_else(|| without.to_owned(), |until| format!("{with} {until}"))
 }
 
 /// The first of `parts`, as many whole ones as fit into `columns`; the first is cut when even it does not fit.
@@ -188,10 +192,16 @@ mod tests {
             Busy { waiting: Some(WaitReason::Rate), ..arxiv() },
             "arxiv.org 1/1 running, 311 held, rate limited",
         );
-        check(
-            Busy { waiting: Some(WaitReason::Held), until, ..arxiv() },
-            "arxiv.org 1/1 running, 311 held, told to wait 2.1 s",
-        );
+        for (reason, timed, untimed) in [
+            (WaitReason::Open, "down for another 2.1 s", "down"),
+            (WaitReason::Paused, "paused", "paused"),
+            (WaitReason::Shared, "in use by other processes", "in use by other processes"),
+            (WaitReason::Held, "told to wait 2.1 s", "told to wait"),
+        ] {
+            let waits = |until| Busy { waiting: Some(reason.clone()), until, ..arxiv() };
+            check(waits(until), &format!("arxiv.org 1/1 running, 311 held, {timed}"));
+            check(waits(None), &format!("arxiv.org 1/1 running, 311 held, {untimed}"));
+        }
         let over = Some(Mono::from_ms(10));
         check(
             Busy { waiting: Some(WaitReason::Rate), until: over, ..arxiv() },

@@ -1,6 +1,26 @@
-//! Numbers and times as people read them. Pure.
+//! Numbers, times and names as people read them. Pure.
 
 use std::time::Duration;
+
+use crate::job::LimitKey;
+use crate::share::Transition;
+
+/// The stable name of what sort of key it is: `host`, `resolver`.
+pub(super) fn kind_of(key: &LimitKey) -> &'static str {
+    match key {
+        LimitKey::Host(_) => "host",
+        LimitKey::Resolver(_) => "resolver",
+    }
+}
+
+/// The stable name of how a breaker changed: `opened`, `half_opened`, `closed`.
+pub(super) fn name_of(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Opened { .. } => "opened",
+        Transition::HalfOpened => "half_opened",
+        Transition::Closed => "closed",
+    }
+}
 
 /// `1234567` as `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {

@@ -78,13 +78,6 @@ fn check_tells_every_problem_and_ends_with_2() {
 }
 
 #[test]
-fn check_says_what_has_no_effect() {
-    let place = Place::new();
-    place.write("orch.toml", "[breaker]\nfailures = 9\n");
-    place.ok("config check").says(&["note: orch.toml:2:12: breaker.failures has no effect"]);
-}
-
-#[test]
 fn check_says_which_resolvers_are_off_and_why() {
     let place = Place::new();
     let said = place.ok("config check").says(&[

@@ -50,8 +50,8 @@ fn json_has_every_check_with_what_was_found_and_what_to_do() {
     place.ok("queue import in.jsonl");
     let report = place.ok("doctor --offline --format json").json();
     assert_eq!(report["ok"], true);
-    assert_eq!(status(&report, "config"), "warn");
-    assert!(finding(&report, "config")["found"].as_str().unwrap().contains("breaker.failures"));
+    assert_eq!(status(&report, "config"), "ok");
+    assert!(finding(&report, "config")["found"].as_str().unwrap().contains("orch.toml"));
     let queue = finding(&report, "queue");
     assert_eq!((&queue["status"], &queue["to_do"]), (&"ok".into(), &Value::Null));
     assert!(queue["found"].as_str().unwrap().contains("3 jobs, structure whole"), "{queue}");

@@ -8,6 +8,11 @@ use proptest::prelude::*;
 
 pub(super) const IDS: usize = 6;
 pub(super) const PROCESSES: usize = 3;
+/// How many keys, events, limits and changes there are: see `sharing`.
+pub(super) const KEYS: usize = 3;
+pub(super) const EVENTS: usize = 6;
+pub(super) const LIMITS: usize = 4;
+pub(super) const CHANGES: usize = 6;
 
 /// A job to insert; every field is an index into its alphabet.
 #[derive(Debug, Clone)]
@@ -46,6 +51,23 @@ pub(super) struct Want {
     pub lane: usize,
     pub count: usize,
     pub max_losses: u32,
+}
+
+/// What a process says of one of its keys, likely or not.
+#[derive(Debug, Clone)]
+pub(super) struct Report {
+    pub key: usize,
+    pub events: Vec<usize>,
+    pub running: u32,
+    pub slots: u32,
+    pub wanted: u32,
+    pub tokens: u32,
+    pub tokens_back: u32,
+    pub tokens_wanted: u32,
+    /// Milliseconds ago.
+    pub spent: Option<u64>,
+    pub ended: Option<u64>,
+    pub bucket: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +123,24 @@ pub(super) enum Command {
         age_ms: i64,
         forget: bool,
         limit: usize,
+    },
+    /// A turn that says something of limits, and nothing else.
+    Tell {
+        process: usize,
+        claim: usize,
+        /// It has forgotten what it was told.
+        anew: bool,
+        reports: Vec<Report>,
+    },
+    Declare {
+        process: usize,
+        per_host: Option<u32>,
+        /// Keys and limits.
+        by_key: Vec<(usize, usize)>,
+    },
+    SetKey {
+        key: usize,
+        change: usize,
     },
     /// Time passes; the wall clock may also step.
     Pass {
@@ -169,15 +209,54 @@ fn upkeep() -> impl Strategy<Value = Command> {
     prop_oneof![3 => retry_failed, 1 => prune]
 }
 
+fn report() -> impl Strategy<Value = Report> {
+    let few = || prop_oneof![3 => Just(0), 4 => 0..4_u32];
+    let ago = || prop::option::weighted(0.3, prop::sample::select(vec![0_u64, 50, 250, 2_000]));
+    let counts = (few(), few(), few(), few(), few(), few());
+    let events = prop::collection::vec(0..EVENTS, 0..3);
+    let bucket = prop::option::weighted(0.2, 0..2_usize);
+    (0..KEYS, events, counts, ago(), ago(), bucket).prop_map(
+        |(key, events, counts, spent, ended, bucket)| {
+            let (running, slots, wanted, tokens, tokens_back, tokens_wanted) = counts;
+            Report {
+                key,
+                events,
+                running,
+                slots,
+                wanted,
+                tokens,
+                tokens_back,
+                tokens_wanted,
+                spent,
+                ended,
+                bucket,
+            }
+        },
+    )
+}
+
+fn about_limits(process: impl Fn() -> BoxedStrategy<usize>) -> impl Strategy<Value = Command> {
+    let reports = prop::collection::vec(report(), 0..3);
+    let claim = prop_oneof![4 => Just(0), 1 => 1..3_usize];
+    let tell = (process(), claim, prop::bool::weighted(0.1), reports).prop_map(
+        |(process, claim, anew, reports)| Command::Tell { process, claim, anew, reports },
+    );
+    let by_key = prop::collection::vec((0..KEYS, 0..LIMITS), 0..3);
+    let declare = (process(), prop::option::of(1..4_u32), by_key)
+        .prop_map(|(process, per_host, by_key)| Command::Declare { process, per_host, by_key });
+    let set = (0..KEYS, 0..CHANGES).prop_map(|(key, change)| Command::SetKey { key, change });
+    prop_oneof![8 => tell, 2 => declare, 2 => set]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     use OnDuplicate::{Requeue, Skip, Update};
     // The first does most of the work, so that there is something to lose.
-    let process = || prop_oneof![4 => Just(0), 2 => Just(1), 1 => 0..PROCESSES];
+    let process = || prop_oneof![4 => Just(0), 2 => Just(1), 1 => 0..PROCESSES].boxed();
     let mode = prop_oneof![3 => Just(Skip), 1 => Just(Update), 3 => Just(Requeue)];
     let insert = (prop::collection::vec(spec(), 0..5), mode)
         .prop_map(|(specs, mode)| Command::Insert { specs, mode });
     let pass = (
-        prop::sample::select(vec![0, 1_000, 1_000, 300_000, 600_000]),
+        prop::sample::select(vec![0, 100, 300, 1_000, 1_000, 300_000, 600_000]),
         prop::sample::select(vec![0, 1_000, 2_000, 5_000, 5_000, -1_000, 3_600_000, -3_600_000]),
     )
         .prop_map(|(mono_ms, wall_ms)| Command::Pass { mono_ms, wall_ms });
@@ -196,7 +275,8 @@ fn command() -> impl Strategy<Value = Command> {
             max_job_losses
         }),
         3 => upkeep(),
-        3 => pass,
+        10 => about_limits(process),
+        4 => pass,
     ]
 }
 

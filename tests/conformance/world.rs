@@ -14,11 +14,12 @@ use orch::job::{
 };
 use orch::queue::conformance::Subject;
 use orch::queue::store::{
-    AttemptView, Beat, Dimension, Filter, JobView, Owner, Page, ReadyLane, RecoverTerms,
+    AttemptView, Beat, Dimension, Filter, JobView, KeyView, Owner, Page, ReadyLane, RecoverTerms,
     RetryFilter, Settled, Settlement, Store, StoreError, Turn, TurnReport, Want,
 };
 
 use super::command::{self, Command, End, IDS, PROCESSES, Spec};
+use super::sharing;
 
 const LEASE_TTL_MS: u64 = 600_000;
 const PRIORITIES: [Priority; 2] = [Priority::Normal, Priority::High];
@@ -32,6 +33,8 @@ struct Process {
     store: Box<dyn Store>,
     owner: Owner,
     retired: bool,
+    /// The version of what it was told of keys.
+    known: i64,
 }
 
 struct Lease {
@@ -52,7 +55,7 @@ pub(super) struct World {
     /// The ids of all owners, in the order they registered.
     owners: Vec<Box<str>>,
     /// Every lane that was ever seen ready.
-    lanes: BTreeMap<(Priority, Kind, Key), LaneId>,
+    lanes: BTreeMap<(Priority, Kind, Key, Option<Box<str>>), LaneId>,
     /// The highest epoch seen of each row.
     epochs: BTreeMap<JobRow, Epoch>,
     /// Tokens under which a job was accepted finished.
@@ -155,6 +158,22 @@ impl World {
             Command::Prune { age_ms, forget, limit } => {
                 let before = WallMs(self.wall.0 - age_ms);
                 say(self.reader.prune(before, *forget, *limit).unwrap())
+            }
+            Command::Tell { process, claim, anew, reports } => {
+                self.tell(*process, *claim, *anew, reports)
+            }
+            Command::Declare { process, per_host, by_key } => {
+                if let Some(process) = self.active(*process) {
+                    let declared = sharing::declared(*per_host, by_key);
+                    process.store.declare(&process.owner, &declared).unwrap();
+                }
+                Vec::new()
+            }
+            Command::SetKey { key, change } => {
+                let (key, change) = (sharing::key(*key), sharing::change(*change));
+                let view = self.reader.set_key(&key, &change).unwrap();
+                assert_eq!(self.reader.key(&key).unwrap(), view, "as it stands then");
+                vec![self.say_key(&view)]
             }
             Command::Pass { mono_ms, wall_ms } => {
                 self.mono = self.mono.plus(std::time::Duration::from_millis(*mono_ms));
@@ -260,7 +279,7 @@ impl World {
         let number = |ready: &ReadyLane| (ready.priority, ready.lane.id);
         assert!(lanes.is_sorted_by(|a, b| number(a) < number(b)), "{lanes:?}");
         for ReadyLane { priority, lane, .. } in &lanes {
-            let name = (*priority, lane.kind.clone(), lane.key.clone());
+            let name = (*priority, lane.kind.clone(), lane.key.clone(), lane.tag.clone());
             let known = *self.lanes.entry(name).or_insert(lane.id);
             assert_eq!(known, lane.id, "a lane keeps its number");
         }
@@ -290,7 +309,7 @@ impl World {
             let mut store = self.subject.open();
             let owner = store.register(self.wall).unwrap();
             self.owners.push(owner.id.clone());
-            self.processes[process] = Some(Process { store, owner, retired: false });
+            self.processes[process] = Some(Process { store, owner, retired: false, known: 0 });
             return say("started");
         }
         let wall = self.wall;
@@ -298,6 +317,7 @@ impl World {
         let beat = running.store.beat(&running.owner).unwrap();
         if beat == Beat::Lost {
             running.owner = running.store.register(wall).unwrap();
+            running.known = 0;
             let id = running.owner.id.clone();
             assert!(!self.owners.contains(&id), "an owner's id is its own");
             self.owners.push(id);
@@ -337,6 +357,60 @@ impl World {
         said.extend(names(&report.ready));
         said.extend(say((report.next_due, report.more_due)));
         said
+    }
+
+    /// A turn that says something of limits.
+    fn tell(
+        &mut self,
+        process: usize,
+        claim: usize,
+        anew: bool,
+        reports: &[command::Report],
+    ) -> Vec<String> {
+        let (now, mono) = (self.wall, self.mono);
+        let Some(running) = self.active(process) else { return Vec::new() };
+        let known = if anew { 0 } else { running.known };
+        let news = sharing::news(mono, known, claim, reports);
+        let turn = Turn {
+            owner: &running.owner,
+            now,
+            settle: &[],
+            lease: &[],
+            max_payload_bytes: 0,
+            keys: Some(&news),
+        };
+        let report = running.store.turn(&turn).unwrap();
+        assert_eq!(report.keys.is_none(), report.owner_lost);
+        let Some(reply) = report.keys else { return say("owner lost") };
+        assert!(reply.version >= known, "what was told is not untold");
+        for said in &news.reports {
+            let mut answers = reply.answers.iter();
+            assert!(answers.any(|answer| answer.key == said.key), "{said:?} has its answer");
+        }
+        running.known = reply.version;
+        sharing::say(&reply)
+    }
+
+    /// How every key stands, after looking whether one says what all say.
+    fn say_keys(&mut self) -> Vec<String> {
+        let mut views: Vec<KeyView> = Vec::new();
+        loop {
+            let after = views.last().map(|view| view.key.clone());
+            let page = self.reader.keys(after.as_ref(), 2).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            views.extend(page);
+        }
+        for view in &views {
+            assert_eq!(self.reader.key(&view.key).unwrap(), *view);
+        }
+        views.iter().map(|view| self.say_key(view)).collect()
+    }
+
+    fn say_key(&self, view: &KeyView) -> String {
+        let number = |id: &str| self.owners.iter().position(|known| **known == *id).unwrap();
+        sharing::view(view, number)
     }
 
     fn note_settled(&mut self, process: usize, settle: &[Settlement], report: &TurnReport) {
@@ -397,6 +471,29 @@ impl World {
         say((owners, recovered.requeued, recovered.crashed, recovered.handed_back))
     }
 
+    /// Where every job stands, how long every line is, and how attempts at every host have gone.
+    fn places(&mut self, views: &[JobView]) -> Vec<String> {
+        let mut said = Vec::new();
+        for view in views {
+            let place = self.reader.place(&view.artifact_id, usize::MAX).unwrap().unwrap();
+            assert_eq!(place.job, *view);
+            assert_eq!(place.leased_by.is_some(), view.state == State::InProgress);
+            let Lane { kind, key, tag, .. } = &*place.lane;
+            said.push(format!("{}: {kind} {key} {tag:?} {:?}", view.artifact_id, place.ahead));
+        }
+        let mut backlog = Vec::new();
+        for lane in self.reader.backlog(None, usize::MAX).unwrap() {
+            let Lane { kind, key, tag, .. } = &*lane.lane;
+            backlog.push(format!("{} {kind} {key} {tag:?}: {}", lane.priority, lane.ready));
+        }
+        backlog.sort();
+        said.extend(backlog);
+        for key in (0..4).flat_map(|index| key(index).limits().collect::<Vec<_>>()) {
+            said.extend(say(self.reader.key(&key).unwrap().pace));
+        }
+        said
+    }
+
     /// All there is to see, after looking whether it hangs together.
     pub(super) fn everything(&mut self) -> Vec<String> {
         let views = self.views();
@@ -414,6 +511,8 @@ impl World {
         }
         said.extend(self.reader.yields().unwrap().into_iter().map(|row| format!("{row:?}")));
         said.extend(names(&self.see_lanes()));
+        said.extend(self.places(&views));
+        said.extend(self.say_keys());
         let [noop, exec] = kinds();
         for process in self.processes.iter_mut().flatten() {
             for kinds in [vec![noop.clone()], vec![noop.clone(), exec.clone()]] {
@@ -486,7 +585,9 @@ impl World {
 
 fn names(lanes: &[ReadyLane]) -> Vec<String> {
     let name = |ready: &ReadyLane| {
-        format!("ready: {} {} {}", ready.priority, ready.lane.kind, ready.lane.key)
+        let head = ready.head_enqueued_at;
+        let Lane { kind, key, tag, .. } = &*ready.lane;
+        format!("ready: {} {kind} {key} {tag:?} since {head:?}", ready.priority)
     };
     let mut names: Vec<String> = lanes.iter().map(name).collect();
     names.sort();

@@ -108,7 +108,7 @@ fn write_list(path: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The defaults, but for where things are and for retries fast enough to watch.
+/// The defaults, but for where things are, and for retries and hosts that are given up fast enough to watch.
 fn sources(directory: &Path, web: &Web) -> Sources {
     let text = |path: PathBuf| path.display().to_string();
     let flag = |path: &[&str], value: toml::Value| Flag::new("orch demo", path, value);
@@ -126,6 +126,8 @@ fn sources(directory: &Path, web: &Web) -> Sources {
             flag(&["orchestrator", "retry_backoff_seconds"], 1.into()),
             flag(&["orchestrator", "retry_backoff_max_seconds"], 1.into()),
             flag(&["orchestrator", "jitter_seconds"], 0.into()),
+            flag(&["breaker", "open_seconds"], 1.into()),
+            flag(&["breaker", "give_up_seconds"], 8.into()),
         ],
     }
 }

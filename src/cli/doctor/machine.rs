@@ -29,18 +29,9 @@ const SCARCE_BYTES: u64 = 1 << 30;
 /// A larger queue is not read as a whole: that would keep a read transaction, and so the log, for longer than a run bears.
 const MAX_READ_BYTES: u64 = 64 << 20;
 
-/// Which file was read, and what of it has no effect.
+/// Which file was read.
 pub(super) fn configuration(config: &Config) -> Finding {
-    let idle: Vec<&str> = config.without_effect().map(|entry| entry.key.as_str()).collect();
-    let read = super::super::config::what_was_read(config.file.as_deref());
-    if idle.is_empty() {
-        return Finding::ok("config", read);
-    }
-    Finding::warn(
-        "config",
-        format!("{read}; no effect in this version: {}", idle.join(", ")),
-        "leave them out, or know that they do nothing yet",
-    )
+    Finding::ok("config", super::super::config::what_was_read(config.file.as_deref()))
 }
 
 /// Whether the clock can be right.

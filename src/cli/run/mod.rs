@@ -12,8 +12,9 @@ use super::error::{CliError, Exit};
 use super::registry;
 use super::session::Session;
 use super::signals;
-use crate::config::{Order, Settings};
+use crate::config::{self, Order, Settings};
 use crate::job::KeyError;
+use crate::run::frontier::Schedule;
 use crate::run::{RunError, RunOptions, RunReport, Runner, StopCause, StopHandle};
 use crate::telemetry::{RunSummary, StoppedBy};
 
@@ -139,16 +140,24 @@ impl TryFrom<&Settings> for RunOptions {
             heartbeat: seconds(own.heartbeat_seconds),
             lease_ttl: seconds(own.lease_ttl_seconds),
             limits: settings.gate_limits()?,
+            schedule: schedule(&settings.schedule),
             ..RunOptions::default()
         })
     }
 }
 
+fn schedule(own: &config::Schedule) -> Schedule {
+    let aging = Duration::from_secs(u64::from(own.aging_seconds));
+    let weights = own.weights.iter().map(|(tag, weight)| (tag.as_str().into(), *weight));
+    Schedule { aging: Some(aging).filter(|aging| !aging.is_zero()), weights: weights.collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, Flag, Sources};
     use crate::queue::store::Remaining;
+    use crate::share::Policy;
 
     #[test]
     fn the_defaults_of_the_library_are_those_of_the_configuration() {
@@ -157,6 +166,30 @@ mod tests {
         // The library knows no services by name: their terms are the configuration's alone.
         options.limits.by_key.clear();
         assert_eq!(options, RunOptions::default());
+    }
+
+    #[test]
+    fn breaker_and_schedule_are_what_the_configuration_says() {
+        let set: [(&[&str], u32); 6] = [
+            (&["breaker", "failures"], 2),
+            (&["breaker", "open_seconds"], 30),
+            (&["breaker", "successes"], 1),
+            (&["breaker", "give_up_seconds"], 120),
+            (&["schedule", "aging_seconds"], 3_600),
+            (&["schedule", "weights", "thesis"], 3),
+        ];
+        let flags = set.into_iter().map(|(path, value)| Flag::new("--x", path, value)).collect();
+        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let options = RunOptions::try_from(&config.settings).unwrap();
+        let policy = Policy {
+            failures: 2,
+            open_for: Duration::from_secs(30),
+            successes: 1,
+            give_up: Duration::from_secs(120),
+        };
+        assert_eq!(options.limits.policy, policy);
+        let aging = Some(Duration::from_hours(1));
+        assert_eq!(options.schedule, Schedule { aging, weights: [("thesis".into(), 3)].into() });
     }
 
     #[test]

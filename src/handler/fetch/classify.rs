@@ -8,7 +8,7 @@ use ureq::http::StatusCode;
 use url::Url;
 
 use super::address::Refused;
-use super::client;
+use super::client::{self, NoAnswer};
 use super::dns::Unresolved;
 use super::scope::Cancelled;
 use super::verdict::{Fault, Verdict, shown};
@@ -233,9 +233,10 @@ pub(super) fn status(
     verdict.with_status(code).not_before(at)
 }
 
-/// What an error before the body means.
-pub(super) fn before_body(error: Error, url: &Url) -> Fault {
+/// What it means that no answer came.
+pub(super) fn before_body(NoAnswer { error, at_proxy }: NoAnswer, url: &Url) -> Fault {
     let host = url.host_str().unwrap_or_default();
+    let host = if at_proxy { format!("the proxy on the way to {host}") } else { host.to_owned() };
     let passing = |reason, what: String| Fault::Candidate(Verdict::passing(reason, what));
     let lasting = |reason, what: String| Fault::Candidate(Verdict::lasting(reason, what));
     match error {
@@ -413,7 +414,8 @@ mod tests {
             (Error::ConnectProxyFailed("403".into()), ErrorReason::Connect, true),
             (Error::BadUri("http://h/?secret".into()), ErrorReason::BadPayload, false),
         ] {
-            let Fault::Candidate(verdict) = before_body(error, &url) else { panic!() };
+            let no_answer = NoAnswer { error, at_proxy: false };
+            let Fault::Candidate(verdict) = before_body(no_answer, &url) else { panic!() };
             assert_eq!((verdict.reason, verdict.passing), (Reason::Error(reason), passing));
             assert!(!verdict.message.contains("secret"), "{}", verdict.message);
         }

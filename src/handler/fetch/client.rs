@@ -119,6 +119,15 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
+/// No answer came.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    /// Why.
+    pub(super) error: Error,
+    /// Whether it ended before a proxy of ours had opened the way: whoever was asked is not to blame.
+    pub(super) at_proxy: bool,
+}
+
 /// Asks for URLs.
 pub(super) struct Client {
     direct: Agent,
@@ -164,9 +173,11 @@ impl Client {
         })
     }
 
-    fn agent(&self, url: &Url) -> &Agent {
+    /// The agent for this URL, and whether it goes through a proxy.
+    fn agent(&self, url: &Url) -> (&Agent, bool) {
         let proxied = if url.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
-        proxied.as_ref().filter(|_| !self.no_proxy.covers(url)).unwrap_or(&self.direct)
+        let proxied = proxied.as_ref().filter(|_| !self.no_proxy.covers(url));
+        (proxied.unwrap_or(&self.direct), proxied.is_some())
     }
 
     /// Asks once, on behalf of the job of `context`; again if a connection kept from before turns out to be closed, also
@@ -174,13 +185,13 @@ impl Client {
     /// a cancelled job stops reading.
     ///
     /// # Errors
-    /// What the client says; a status is none.
+    /// [`NoAnswer`]; a status is one.
     pub(super) fn ask(
         &self,
         request: &Request<'_>,
         context: &Context<'_>,
-    ) -> Result<(Response<Body>, Scope), Error> {
-        let agent = self.agent(request.url);
+    ) -> Result<(Response<Body>, Scope), NoAnswer> {
+        let (agent, is_proxied) = self.agent(request.url);
         let mut asked_again = false;
         loop {
             let scope = Scope::enter(context.cancel(), context.mono());
@@ -190,7 +201,10 @@ impl Client {
                 Err(error) if !asked_again && !scope.has_connected() && is_disconnect(&error) => {
                     asked_again = true;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let at_proxy = is_proxied && scope.has_connected() && !scope.was_let_through();
+                    return Err(NoAnswer { error, at_proxy });
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!   some candidate may do better later               retry, for its reason
 //!   some resolver may do better later                retry, for what became of the candidates there were, else for its reason
-//!   candidates there were, all finally refused       error, with the last telling reason
+//!   candidates there were, all finally refused       error, with the last telling reason; that one was not asked tells most
 //!   ... all of them not to be asked (robots, ...)    skipped, for that reason
 //!   none, and a resolver will not talk to us         error: it is not known whether there is one
 //!   none, and every resolver said so                 skipped, no_open_copy
@@ -95,17 +95,19 @@ fn unanswered(tried: &[Tried], stages: &[Stage]) -> Option<Ending> {
     Some(Ending::Retry { reason, message: said, wait_until: None })
 }
 
-/// There were candidates, and none of them will ever do. That another one is simply not there tells less than why one that is
-/// was refused, and that a page led on to it nothing at all.
+/// There were candidates, and none of them will do. One that was not asked, for its host is down or wants to be left alone, may
+/// still be the one, and whoever reads this can have it asked again. That another one is simply not there tells less than
+/// why one that is was refused, and that a page led on to it nothing at all.
 fn refused(tried: &[Tried]) -> Option<Ending> {
     let errors = || {
         let files = tried.iter().filter(|tried| !tried.page && !tried.verdict.leads_on);
-        let not_asked = Reason::Error(ErrorReason::BadPayload);
-        let files = files.filter(move |tried| tried.verdict.reason != not_asked);
+        let no_url = Reason::Error(ErrorReason::BadPayload);
+        let files = files.filter(move |tried| tried.verdict.reason != no_url);
         files.filter(|tried| matches!(tried.verdict.reason, Reason::Error(_)))
     };
-    let telling = errors().rfind(|tried| !tried.verdict.is_absence());
-    let last = telling.or_else(|| errors().next_back())?;
+    let not_asked = errors().rfind(|tried| tried.verdict.is_given_up());
+    let telling = || errors().rfind(|tried| !tried.verdict.is_absence());
+    let last = not_asked.or_else(telling).or_else(|| errors().next_back())?;
     Some(Ending::Fail { reason: error_of(last), message: told(last) })
 }
 
@@ -198,12 +200,15 @@ mod tests {
 
     #[test]
     fn what_became_of_candidates_and_what_resolvers_said_make_the_ending() {
-        use ErrorReason::{BadPayload, HttpStatus, RateLimited, Timeout, UnexpectedContent, Wall};
+        use ErrorReason::{
+            BadPayload, HostDown, HttpStatus, RateLimited, Timeout, UnexpectedContent, Wall,
+        };
         let gone = || tried(Verdict::lasting(HttpStatus, "404").with_status(404));
         let wall = || tried(Verdict::lasting(Wall, "a wall"));
         let slow = || tried(Verdict::passing(Timeout, "slow"));
         let busy = || tried(Verdict::passing(RateLimited, "busy"));
         let given_up = || tried(Verdict::lasting(RateLimited, "not asked"));
+        let down = || tried(Verdict::lasting(HostDown, "not asked"));
         let robots = || tried(Verdict::skipped(SkipReason::Robots, "forbidden"));
         let private = || tried(Verdict::skipped(SkipReason::PrivateAddress, "private"));
         let no_url = || tried(Verdict::lasting(BadPayload, "no URL"));
@@ -225,6 +230,11 @@ mod tests {
             (vec![gone()], vec![absent()], "fail http_status"),
             (vec![wall(), gone()], vec![absent()], "fail wall"),
             (vec![wall(), given_up()], vec![absent()], "fail rate_limited"),
+            (vec![given_up(), wall(), gone()], vec![absent()], "fail rate_limited"),
+            (vec![down(), gone(), wall()], vec![absent()], "fail host_down"),
+            (vec![given_up(), down()], vec![], "fail host_down"),
+            (vec![down()], vec![broken()], "retry host_down"),
+            (vec![down(), slow()], vec![], "retry timeout"),
             (vec![wall(), gone(), robots(), no_url()], vec![refused()], "fail wall"),
             (vec![wall()], vec![broken()], "retry wall"),
             (vec![no_url()], vec![broken()], "retry http_status"),

@@ -18,6 +18,8 @@ use crate::limit::{Gate, WaitReason};
 const LONGEST: Duration = Duration::from_secs(600);
 /// What is said of one that takes longer.
 const BUSY: &str = "its limits, or what it asked for, leave no room for a question now";
+/// What is said of one that does not answer.
+const DOWN: &str = "it has failed again and again, and is left alone for a while";
 
 /// Asks resolvers.
 pub struct Finder {
@@ -165,8 +167,7 @@ impl Asking<'_> {
                     }
                 }
                 Err(Interrupted::Wait(key) | Interrupted::ToldToWait(key)) => {
-                    if !self.wait_for(&key)? {
-                        let no = (NoKind::Busy.name(), BUSY.to_owned());
+                    if let Err(no) = self.wait_for(&key)? {
                         return Some((candidates, Some(no)));
                     }
                 }
@@ -186,27 +187,30 @@ impl Asking<'_> {
         Some((candidates, Some((NoKind::Broken.name(), message))))
     }
 
-    /// Waits for the time at which there may be a permit; whether that comes before nobody waits any longer, `None` when
+    /// Waits for the time at which there may be a permit; an error, with what is said of it, when that comes too late. `None` when
     /// cancelled meanwhile.
-    fn wait_for(&self, key: &Key) -> Option<bool> {
+    fn wait_for(&self, key: &Key) -> Option<Result<(), (&'static str, String)>> {
         let now = self.clock.mono();
+        let busy = || Some(Err((NoKind::Busy.name(), BUSY.to_owned())));
         match self.gate.try_admit(key, now) {
             Ok(permit) => permit.refund(),
+            Err(wait) if wait.reason == WaitReason::Open => {
+                // Somebody sits there and wants to know how it stands now.
+                return Some(Err((NoKind::Broken.name(), DOWN.to_owned())));
+            }
             Err(wait) => {
                 // Nobody else asks under this gate: only time stands in the way, or a limit of none at all.
-                let Some(until) = wait.until.map(|until| until.since(now)) else {
-                    return Some(false);
-                };
+                let Some(until) = wait.until.map(|until| until.since(now)) else { return busy() };
                 // Our own rates are waited for, however slow: a person set them. A server that asks for longer is busy.
                 if wait.reason == WaitReason::Held && until >= self.context.remaining() {
-                    return Some(false);
+                    return busy();
                 }
                 if self.cancel.wait(until).is_some() {
                     return None;
                 }
             }
         }
-        Some(true)
+        Some(Ok(()))
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::PollFlags;
-use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+use ureq::{Error, Timeout};
 
 use super::address::{self, Refused};
 use super::scope;
@@ -126,6 +126,8 @@ impl Resolver for CheckedResolver {
         _: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
+        // A proxy's name is looked up in the midst of connecting: it is a lookup all the same, and tells of no server.
+        let timeout = NextTimeout { reason: Timeout::Resolve, ..timeout };
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let (host, port) = match &self.target {
             Target::ForwardProxy(host, port) => (&**host, *port),

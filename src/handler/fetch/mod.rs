@@ -4,7 +4,7 @@
 //!   payload   which work, which URLs, which checksum, which cap
 //!   name      where the file belongs: there already and whole? then the job is done (or asked about: revalidate)
 //!   walk      resolver by resolver (resolve/), candidate by candidate, hop by hop; progress is what it has learned
-//!   exchange  one request: robots.txt (permission), a permit, the answer; told to wait? then the host is held
+//!   exchange  one request: robots.txt (permission), a permit, the answer; what it tells of the host, to the gate (signs)
 //!   client    address -> dns -> transport: only public addresses, every wait can be cancelled
 //!   download  counted, bounded, hashed, looked at; to a hidden temporary file, gone on with where it broke off
 //!   conclude  when nobody had it: what the job comes to, and why
@@ -49,6 +49,7 @@ mod revalidate;
 mod robots;
 mod scope;
 mod service;
+mod signs;
 mod source;
 mod story;
 #[cfg(test)]
@@ -430,6 +431,11 @@ impl FetchHandler {
 impl Handler for FetchHandler {
     fn first_key(&self, spec: &JobSpec) -> Key {
         first_key(&self.net.plan, spec)
+    }
+
+    /// Others may have what it is to fetch, and the file may be there already.
+    fn faces_given_up(&self) -> bool {
+        true
     }
 
     fn run(&self, context: &mut Context<'_>) -> Ran {

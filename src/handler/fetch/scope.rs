@@ -25,6 +25,8 @@ struct Current {
     cancel: Arc<Cancel>,
     now: Mono,
     connected: bool,
+    let_through: bool,
+    timed_out: bool,
 }
 
 /// The attempt is being cancelled.
@@ -39,14 +41,26 @@ pub(super) struct Scope(());
 impl Scope {
     /// From here on, waits of this thread end when `cancel` is raised; `now` is the time of the request.
     pub(super) fn enter(cancel: &Arc<Cancel>, now: Mono) -> Scope {
-        let current = Current { cancel: Arc::clone(cancel), now, connected: false };
+        let cancel = Arc::clone(cancel);
+        let current =
+            Current { cancel, now, connected: false, let_through: false, timed_out: false };
         CURRENT.with_borrow_mut(|slot| *slot = Some(current));
         Scope(())
     }
 
     /// Whether a connection was opened since the scope was entered (rather than one reused).
     pub(super) fn has_connected(&self) -> bool {
-        CURRENT.with_borrow(|slot| slot.as_ref().is_some_and(|current| current.connected))
+        seen(|current| current.connected)
+    }
+
+    /// Whether a proxy opened the way since then.
+    pub(super) fn was_let_through(&self) -> bool {
+        seen(|current| current.let_through)
+    }
+
+    /// Whether an answer stood still for too long since then, or came too slowly.
+    pub(super) fn has_timed_out(&self) -> bool {
+        seen(|current| current.timed_out)
     }
 }
 
@@ -56,13 +70,31 @@ impl Drop for Scope {
     }
 }
 
-/// Notes that this request opened a connection.
+/// Notes that this request opens a connection.
 pub(super) fn note_connected() {
+    note(|current| current.connected = true);
+}
+
+/// Notes that a proxy has opened the way for this request: what goes wrong from here on is not the proxy's.
+pub(super) fn note_let_through() {
+    note(|current| current.let_through = true);
+}
+
+/// Notes that the answer to this request stood still for too long, or comes too slowly.
+pub(super) fn note_timeout() {
+    note(|current| current.timed_out = true);
+}
+
+fn note(what: impl FnOnce(&mut Current)) {
     CURRENT.with_borrow_mut(|slot| {
         if let Some(current) = slot {
-            current.connected = true;
+            what(current);
         }
     });
+}
+
+fn seen(what: impl FnOnce(&Current) -> bool) -> bool {
+    CURRENT.with_borrow(|slot| slot.as_ref().is_some_and(what))
 }
 
 /// The time of the request; `None` outside one.

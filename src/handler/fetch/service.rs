@@ -15,6 +15,7 @@ use super::download;
 use super::exchange::{self, Open, Unanswered};
 use super::payload;
 use super::resolve::{ApiKey, Ask, No, NoKind, Reply, Resolver, Said, Step, Work};
+use super::scope;
 use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
 use crate::handler::{CancelReason, Context};
@@ -67,11 +68,13 @@ pub(super) fn step(
         Ok(answer) => answer,
         Err(Unanswered::Wait(key)) => return Err(Interrupted::Wait(key)),
         Err(Unanswered::ToldToWait(key, _)) => return Err(Interrupted::ToldToWait(key)),
-        Err(Unanswered::GivenUp(verdict)) => {
+        Err(Unanswered::GivenUp(verdict)) if verdict.is_rate_limit() => {
             let no = No::new(NoKind::Busy, verdict.message);
             return Ok(Stepped::No(no, ErrorReason::RateLimited));
         }
-        Err(Unanswered::Fault(Fault::Candidate(verdict))) => return Ok(broken(verdict)),
+        Err(Unanswered::GivenUp(verdict) | Unanswered::Fault(Fault::Candidate(verdict))) => {
+            return Ok(broken(verdict));
+        }
         Err(Unanswered::Fault(fault)) => return Err(Interrupted::Attempt(fault)),
     };
     let content_type = answer.content_type.to_ascii_lowercase();
@@ -122,14 +125,13 @@ fn call(net: &Net, context: &mut Context<'_>, name: &str, ask: Ask) -> Result<An
     let began_as = Detours::name(&ask);
     let Detour { mut ask, hops } = net.detours.take(&began_as, ask);
     for hops in hops..=MAX_HOPS {
-        let key = exchange::service_key(name, &ask.url)?;
         let mut request = Request::get(&ask.url);
         request.accept = ask.accept;
         request.json = ask.json.as_deref();
         if let Some((header, secret)) = &ask.secret {
             request.headers.push((HeaderName::from_static(header), secret.reveal().to_owned()));
         }
-        let open = exchange::ask(net, context, &key, &request);
+        let open = exchange::ask_service(net, context, name, &request);
         if matches!(open, Err(Unanswered::Wait(_) | Unanswered::ToldToWait(..))) && hops > 0 {
             net.detours.keep(began_as.clone(), Detour { ask: ask.clone(), hops });
         }
@@ -194,6 +196,7 @@ pub(super) fn read_up_to(
             return Err(CancelReason::Deadline.outcome().into());
         }
         if context.mono().since(began) > LONGEST_ANSWER {
+            scope::note_timeout();
             let message = format!("an answer that took over {} s", LONGEST_ANSWER.as_secs());
             return Err(Verdict::passing(ErrorReason::Timeout, message).into());
         }

@@ -7,6 +7,7 @@ use ureq::Body;
 use super::classify::{self, PDF_HEAD_BYTES};
 use super::inspect::CHUNK_BYTES;
 use super::pace::{Floor, Pace};
+use super::scope;
 use super::source::{Encoding, Source};
 use super::verdict::{Fault, Verdict};
 use crate::handler::{CancelReason, Context};
@@ -121,6 +122,7 @@ impl<'c, 'j> Transfer<'c, 'j> {
             return Err(too_large(max_bytes, "it unpacks to far more than it is"));
         }
         if self.pace.is_too_slow(self.source.wire_bytes(), self.context.mono()) {
+            scope::note_timeout();
             let Floor { bytes_per_second, window } = self.bounds.floor;
             let message = format!(
                 "the body came slower than {bytes_per_second} bytes a second for {} s, {} bytes in all",

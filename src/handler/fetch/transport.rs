@@ -154,10 +154,14 @@ impl<In: Transport> Connector<In> for SocketConnector {
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, Error> {
         if let Some(tunnel) = chained {
+            scope::note_let_through();
             return Ok(Some(Either::A(tunnel)));
         }
         scope::note_connected();
         let stream = self.open(details)?;
+        if self.forward.is_some() {
+            scope::note_let_through();
+        }
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         let forward = self.forward.clone().map(|forward| {
@@ -233,7 +237,12 @@ impl Transport for SocketTransport {
                     return Ok(read > 0);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    scope::wait(&self.stream, PollFlags::IN, timeout)?;
+                    let came = scope::wait(&self.stream, PollFlags::IN, timeout);
+                    if matches!(came, Err(Error::Timeout(_))) {
+                        // Also where nobody wants this body: that it stands still tells of the server.
+                        scope::note_timeout();
+                    }
+                    came?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

@@ -82,6 +82,12 @@ impl Verdict {
         self.reason == Reason::Error(ErrorReason::RateLimited)
     }
 
+    /// Whether nobody asked, for its host or service is not worth waiting for.
+    pub(super) fn is_given_up(&self) -> bool {
+        let reasons = [ErrorReason::RateLimited, ErrorReason::HostDown].map(Reason::Error);
+        !self.passing && reasons.contains(&self.reason)
+    }
+
     /// Whether it says no more than that there is nothing at that URL.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self.status, Some(404 | 410))

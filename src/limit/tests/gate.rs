@@ -30,7 +30,7 @@ fn no_token(on: LimitKey, until: Mono) -> Wait {
 }
 
 fn status(key: LimitKey, running: u32, limit: Option<u32>, next_token: Option<Mono>) -> KeyStatus {
-    KeyStatus { key, running, limit, next_token, held_until: None }
+    KeyStatus { key, running, limit, next_token, held_until: None, waiting: None }
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn a_refund_tells_once_per_key_who_waits_for_slot_or_token() {
     gate.set(r.clone(), rate("1/day"));
     assert_eq!(told.take(), from_ref(&r), "the limit was eased");
     gate.try_admit(&resolver("r"), START).unwrap_err();
-    gate.set(r.clone(), KeyLimits { max_concurrent: Some(1), ..rate("1/day") });
-    assert_eq!(told.take(), from_ref(&r), "who waits for a token is told of a set rate");
+    gate.set(r.clone(), KeyLimits { max_concurrent: Some(1), ..rate("2/day") });
+    assert_eq!(told.take(), from_ref(&r), "who waits for a token is told of another rate");
     gate.try_admit(&resolver("r"), START).unwrap_err();
     permit.refund();
     assert_eq!(told.take(), [r]);

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::hold::{Holds, MAX_HELD};
+use super::super::pages::MAX_REMEMBERED;
 use super::super::{Gate, GivenUp, KeyLimits, KeyStatus, Limits, Told, Wait, WaitReason};
 use super::{both, host, limit_host, limit_resolver, resolver};
 use crate::job::{Key, LimitKey, Mono};
-
-const GIVE_UP: Duration = Duration::from_secs(900);
 
 fn sec(sec: u64) -> Mono {
     Mono::from_ms(sec * 1_000)
@@ -176,6 +174,7 @@ fn status_shows_what_is_held_and_until_when() {
         limit: None,
         next_token: None,
         held_until: until,
+        waiting: until.map(|_| WaitReason::Held),
     };
     let rows = [row("a.org", 1, Some(sec(6))), row("b.org", 0, Some(sec(10)))];
     assert_eq!(gate.status(sec(5), 9), rows);
@@ -185,44 +184,43 @@ fn status_shows_what_is_held_and_until_when() {
 
 #[test]
 fn holds_are_forgotten_when_answered_or_long_over() {
-    let holds = Holds::new(GIVE_UP);
+    let gate = gate();
     let (a, b) = (limit_host("a.org"), limit_host("b.org"));
-    let look = |now| _ = holds.standing(&host("other.org"), now);
-    holds.hold(&a, told(sec(1), Some(10)));
-    holds.answered(&a);
-    assert_eq!(holds.remembered(), 1, "it is still held");
-    look(sec(11));
-    assert_eq!(holds.remembered(), 0);
+    let remembered = |now| {
+        let _ = gate.transitions(now);
+        gate.remembered()
+    };
+    let answered = |key, now| gate.answered(key, now, now);
+    gate.hold(&a, told(sec(1), Some(10)));
+    answered(&a, sec(2));
+    assert_eq!(remembered(sec(10)), 1, "it is still held");
+    assert_eq!(remembered(sec(12)), 0);
 
-    holds.hold(&a, told(sec(20), Some(10)));
-    look(sec(30));
-    assert_eq!(holds.remembered(), 1, "nobody knows what it will say");
-    holds.answered(&a);
-    assert_eq!(holds.remembered(), 0);
+    gate.hold(&a, told(sec(20), Some(10)));
+    assert_eq!(remembered(sec(31)), 1, "nobody knows what it will say");
+    answered(&a, sec(32));
+    assert_eq!(remembered(sec(34)), 0);
 
-    holds.hold(&a, told(sec(40), Some(10)));
-    holds.hold(&b, told(sec(40), Some(20)));
-    look(sec(949));
-    assert_eq!(holds.remembered(), 2);
-    look(sec(950));
-    assert_eq!(holds.remembered(), 1);
-    holds.hold(&a, told(sec(960), None));
-    assert_eq!(holds.remembered(), 1, "a hold takes the place of one long over");
-    look(sec(961 + 900));
-    assert_eq!(holds.remembered(), 0);
+    gate.hold(&a, told(sec(40), Some(10)));
+    gate.hold(&b, told(sec(40), Some(20)));
+    assert_eq!(remembered(sec(949)), 2);
+    assert_eq!(remembered(sec(951)), 1);
+    gate.hold(&a, told(sec(962), None));
+    assert_eq!(remembered(sec(964)), 1);
+    assert_eq!(remembered(sec(964 + 901)), 0);
 }
 
 #[test]
 fn of_too_many_holds_the_one_that_ends_soonest_goes() {
     let gate = gate();
     let name = |n: usize| format!("h{n}.org");
-    for n in 0..=MAX_HELD {
+    for n in 0..=MAX_REMEMBERED {
         let wait = if n == 77 { 10 } else { 20 };
         gate.hold(&limit_host(&name(n)), told(sec(1), Some(wait)));
     }
-    assert_eq!(gate.status(sec(1), usize::MAX).len(), MAX_HELD);
+    assert_eq!(gate.status(sec(1), usize::MAX).len(), MAX_REMEMBERED);
     assert_eq!(gate.free(&host(&name(77)), sec(1)), None);
-    assert_eq!(gate.free(&host(&name(MAX_HELD)), sec(1)), Some(0));
+    assert_eq!(gate.free(&host(&name(MAX_REMEMBERED)), sec(1)), Some(0));
 }
 
 #[derive(Debug, Clone)]

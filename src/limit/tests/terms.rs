@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::terms::MAX_SLOWED;
+use super::super::pages::MAX_REMEMBERED;
 use super::super::{Gate, KeyLimits, Limits, Permit, Rate, Wait, WaitReason};
 use super::{Told, both, host, limit_host, limit_resolver, resolver};
 use crate::job::{Key, LimitKey, Mono};
@@ -91,12 +91,12 @@ fn of_too_many_crawl_delays_the_one_said_longest_ago_goes_and_who_waits_for_it_i
     let slowed = |n: usize| LimitKey::Host(format!("h{n}.org").into());
     gate.slow_down(&slowed(0), TEN_SEC);
     gate.slow_down(&a, TEN_SEC);
-    (1..MAX_SLOWED - 1).for_each(|n| gate.slow_down(&slowed(n), TEN_SEC));
+    (1..MAX_REMEMBERED - 1).for_each(|n| gate.slow_down(&slowed(n), TEN_SEC));
     gate.slow_down(&slowed(0), TEN_SEC);
     let _in = admit(&gate, sec(1));
     gate.try_admit(&host("a.org"), sec(1)).unwrap_err();
     assert_eq!(told.take(), []);
-    gate.slow_down(&slowed(MAX_SLOWED), TEN_SEC);
+    gate.slow_down(&slowed(MAX_REMEMBERED), TEN_SEC);
     assert_eq!(told.take(), [a]);
     assert_eq!(gate.max_concurrent(&host("a.org")), Some(3), "what was set holds again");
     assert_eq!(gate.max_concurrent(&host("h0.org")), Some(1));

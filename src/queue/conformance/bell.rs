@@ -10,7 +10,7 @@ use crate::job::{Change, ErrorReason, JobSpec};
 use crate::queue::store::{RecoverTerms, RetryFilter};
 
 /// Whether the bell rings within `seconds`; read empty afterwards.
-fn rings(bell: &OwnedFd, seconds: i64) -> bool {
+pub(super) fn rings(bell: &OwnedFd, seconds: i64) -> bool {
     let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let mut poll_fds = [PollFd::new(bell, PollFlags::IN)];
     let readable = poll(&mut poll_fds, Some(&timeout)).unwrap() > 0;

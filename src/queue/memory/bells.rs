@@ -24,8 +24,13 @@ impl Bells {
 
     /// Rings every bell but those of `except`.
     pub(super) fn ring(&self, except: Option<i64>) {
+        self.ring_where(|owner| Some(owner) != except);
+    }
+
+    /// Rings the bells of the owners that `hears` says.
+    pub(super) fn ring_where(&self, hears: impl Fn(i64) -> bool) {
         let hung = self.hung.lock().clone();
-        for (_, bell) in hung.iter().filter(|(owner, _)| Some(*owner) != except) {
+        for (_, bell) in hung.iter().filter(|(owner, _)| hears(*owner)) {
             // A full pipe is readable already, and a closed one has nobody to tell.
             let _ = (&**bell).write(&[1]);
         }

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::keys::Keys;
 use super::owners::OwnerState;
 use super::yields::Yields;
 use crate::job::{
     ArtifactId, Change, Epoch, Event, FinalState, JobRow, JobSpec, Key, Kind, Lane, LaneId,
-    LeaseToken, Leased, Note, Priority, Reason, State, WallMs,
+    LeaseToken, Leased, LimitKey, Note, Priority, Reason, State, WallMs,
 };
 use crate::queue::store::{
-    AttemptView, Inserted, MAX_ATTEMPTS_TOLD, OnDuplicate, ReadyLane, Settled, Settlement, Turn,
-    TurnReport, Want,
+    AttemptView, Inserted, MAX_ATTEMPTS_TOLD, MAX_TAG_LANES, OnDuplicate, Pace, ReadyLane, Settled,
+    Settlement, Turn, TurnReport, Want,
 };
 
 /// So many delayed jobs a turn makes due at most.
@@ -69,7 +70,10 @@ pub(super) struct Model {
     pub(super) rows: BTreeMap<ArtifactId, JobRow>,
     pub(super) pruned: BTreeSet<ArtifactId>,
     pub(super) lanes: BTreeMap<LaneId, Arc<Lane>>,
-    lane_ids: BTreeMap<(Kind, Key), LaneId>,
+    lane_ids: BTreeMap<(Kind, Key, Option<Box<str>>), LaneId>,
+    /// The tags that lanes are told apart by.
+    lane_tags: BTreeSet<Box<str>>,
+    pub(super) paces: BTreeMap<LimitKey, Pace>,
     /// The jobs in [`Place::Ready`], in the order they are leased in.
     pub(super) ready: BTreeSet<(Priority, LaneId, JobRow)>,
     /// The jobs in [`Place::Delayed`], in the order they become due.
@@ -78,6 +82,7 @@ pub(super) struct Model {
     pub(super) leased: BTreeMap<JobRow, i64>,
     pub(super) owners: BTreeMap<i64, OwnerState>,
     pub(super) yields: Yields,
+    pub(super) keys: Keys,
     last_row: i64,
     pub(super) last_owner: i64,
 }
@@ -179,12 +184,25 @@ impl Job {
 
 /// Jobs.
 impl Model {
-    /// The lane of that kind and key, made if there is none.
-    pub(super) fn lane(&mut self, kind: &Kind, key: &Key) -> Arc<Lane> {
+    /// The lane of that kind, key and tag, made if there is none.
+    pub(super) fn lane(&mut self, kind: &Kind, key: &Key, tag: Option<&str>) -> Arc<Lane> {
         let last = self.lanes.last_key_value().map_or(0, |(id, _)| id.0);
-        let id = *self.lane_ids.entry((kind.clone(), key.clone())).or_insert(LaneId(last + 1));
-        let made = || Arc::new(Lane { id, kind: kind.clone(), key: key.clone(), tag: None });
-        Arc::clone(self.lanes.entry(id).or_insert_with(made))
+        let (kind, key, tag) = (kind.clone(), key.clone(), tag.map(Box::from));
+        let names = (kind.clone(), key.clone(), tag.clone());
+        let id = *self.lane_ids.entry(names).or_insert(LaneId(last + 1));
+        Arc::clone(self.lanes.entry(id).or_insert_with(|| Arc::new(Lane { id, kind, key, tag })))
+    }
+
+    /// The lane that a job enters the queue in: under its first tag, while there are not too many others.
+    fn first_lane(&mut self, spec: &JobSpec) -> Arc<Lane> {
+        let tag = spec.tags.first().map(String::as_str).filter(|tag| !tag.is_empty());
+        if let Some(tag) = tag
+            && self.lane_tags.len() < MAX_TAG_LANES
+        {
+            self.lane_tags.insert(tag.into());
+        }
+        let tag = tag.filter(|tag| self.lane_tags.contains(*tag));
+        self.lane(&spec.kind, &spec.key, tag)
     }
 
     /// Takes the job out of the maps, changed or not, and puts it where it now belongs.
@@ -219,8 +237,8 @@ impl Model {
         if self.pruned.contains(&spec.artifact_id) {
             return Inserted::Pruned;
         }
-        let lane = self.lane(&spec.kind, &spec.key);
         let Some(row) = self.rows.get(&spec.artifact_id).copied() else {
+            let lane = self.first_lane(spec);
             self.last_row += 1;
             let row = JobRow(self.last_row);
             self.rows.insert(spec.artifact_id.clone(), row);
@@ -228,26 +246,27 @@ impl Model {
             self.change(row, |_| ());
             return Inserted::New;
         };
-        let replaced = self.change(row, |job| {
+        let Some(job) = self.jobs.get(&row) else { return Inserted::Duplicate };
+        let answer = match dup {
+            OnDuplicate::Update | OnDuplicate::Requeue if job.has_not_started() => {
+                Inserted::Updated
+            }
+            OnDuplicate::Requeue if job.state().is_finished() => Inserted::Requeued,
+            _ => return Inserted::Duplicate,
+        };
+        let lane = self.first_lane(spec);
+        self.change(row, |job| {
             let place = Place::until(Delay::RunAt, spec.run_at, now);
-            let answer = match dup {
-                OnDuplicate::Update | OnDuplicate::Requeue if job.has_not_started() => {
-                    job.place = place;
-                    Inserted::Updated
-                }
-                OnDuplicate::Requeue if job.state().is_finished() => {
-                    job.go(Event::Requeue, place);
-                    Inserted::Requeued
-                }
-                _ => return Inserted::Duplicate,
-            };
+            match answer {
+                Inserted::Requeued => job.go(Event::Requeue, place),
+                _ => job.place = place,
+            }
             job.spec = spec.clone();
             job.lane = lane;
             job.checkpoint = None;
             job.make_fresh(now);
-            answer
         });
-        replaced.unwrap_or(Inserted::Duplicate)
+        answer
     }
 
     pub(super) fn turn(&mut self, turn: &Turn<'_>) -> TurnReport {
@@ -265,6 +284,7 @@ impl Model {
             report.settled.push(self.settle(turn.owner.row, settlement, turn.now, &mut woken));
         }
         self.make_due(turn.now, &mut woken);
+        report.keys = turn.keys.map(|news| self.hear(turn.owner, news));
         self.lease(turn, &mut report);
         report.ready = woken.into_iter().filter_map(|(p, lane)| self.ready_lane(p, lane)).collect();
         report.next_due = self.delayed.first().map(|(time, _)| *time);
@@ -277,6 +297,13 @@ impl Model {
         Some(ReadyLane { priority, lane, head_enqueued_at: None })
     }
 
+    /// When the job at the head of a lane was enqueued.
+    pub(super) fn head_enqueued_at(&self, priority: Priority, lane: LaneId) -> Option<WallMs> {
+        let rows = (priority, lane, JobRow(i64::MIN))..=(priority, lane, JobRow(i64::MAX));
+        let (_, _, head) = self.ready.range(rows).next()?;
+        self.jobs.get(head).map(|job| job.enqueued_at)
+    }
+
     fn settle(
         &mut self,
         owner: i64,
@@ -287,10 +314,14 @@ impl Model {
         let token = settlement.token;
         let lane = match &settlement.change {
             Change::Defer { key, .. } => {
-                let kind = self.jobs.get(&token.job).map(|job| job.lane.kind.clone());
-                kind.map(|kind| self.lane(&kind, key))
+                let from = self.jobs.get(&token.job).map(|job| Arc::clone(&job.lane));
+                from.map(|from| self.lane(&from.kind, key, from.tag.as_deref()))
             }
             _ => None,
+        };
+        let limits: Vec<LimitKey> = match self.jobs.get(&token.job) {
+            Some(job) => job.lane.key.limits().collect(),
+            None => Vec::new(),
         };
         let settled = self.change(token.job, |job| {
             if job.epoch != token.epoch || job.place != (Place::Leased { owner }) {
@@ -306,6 +337,9 @@ impl Model {
         let settled = settled.unwrap_or(Settled::LeaseLost);
         if settled != Settled::LeaseLost {
             settlement.change.observed().iter().for_each(|observed| self.yields.add(observed));
+            if settlement.change != Change::HandBack {
+                limits.into_iter().for_each(|key| self.attempted(key, settlement.elapsed_ms));
+            }
         }
         settled
     }

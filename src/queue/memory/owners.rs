@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::End;
 use super::model::{Job, Model, Place, Verdict};
 use crate::job::{ErrorReason, Event, FinalState, JobRow, Mono, Note, Reason, State};
-use crate::queue::store::{Beat, Owner, RecoverTerms, Recovered};
+use crate::queue::store::{Beat, Declared, Owner, RecoverTerms, Recovered};
 
 #[derive(Debug)]
 pub(super) struct OwnerState {
-    id: Box<str>,
+    pub(super) id: Box<str>,
     /// Raised by every heartbeat.
     beats: u64,
     retired: bool,
     /// Its process is gone.
     killed: bool,
+    /// It divides by itself.
+    pub(super) is_sole: bool,
+    /// What its process was configured with.
+    pub(super) declared: Option<Declared>,
+    /// The change of what owners declared that it was last told of.
+    pub(super) heard: u64,
 }
 
 impl Model {
@@ -21,14 +28,27 @@ impl Model {
         self.last_owner += 1;
         let row = self.last_owner;
         let id: Box<str> = format!("memory-{row}").into();
-        let state = OwnerState { id: id.clone(), beats: 0, retired: false, killed: false };
+        let state = OwnerState {
+            id: id.clone(),
+            beats: 0,
+            retired: false,
+            killed: false,
+            is_sole: false,
+            declared: None,
+            heard: 0,
+        };
         self.owners.insert(row, state);
+        self.ring_all_but(row);
         Owner { row, id, directory: None }
     }
 
     /// Whether its word still counts: it was neither buried nor retired.
     pub(super) fn is_registered(&self, owner: &Owner) -> bool {
         self.owners.get(&owner.row).is_some_and(|known| known.id == owner.id && !known.retired)
+    }
+
+    pub(super) fn owner_id(&self, row: i64) -> Option<Box<str>> {
+        self.owners.get(&row).map(|owner| owner.id.clone())
     }
 
     pub(super) fn owner_rows(&self) -> Vec<i64> {
@@ -50,6 +70,7 @@ impl Model {
             return;
         }
         if self.held_by(owner.row).is_empty() {
+            self.free_shares(owner.row, End::InOrder);
             self.owners.remove(&owner.row);
         } else if let Some(known) = self.owners.get_mut(&owner.row) {
             known.retired = true;
@@ -90,6 +111,8 @@ impl Model {
     /// Frees what a dead owner held, and forgets it.
     fn bury(&mut self, owner: i64, terms: RecoverTerms, recovered: &mut Recovered) {
         let held = self.held_by(owner);
+        let retired = self.owners.get(&owner).is_some_and(|owner| owner.retired);
+        self.free_shares(owner, if retired { End::InOrder } else { End::Found(terms.mono) });
         let Some(dead) = self.owners.remove(&owner) else { return };
         for row in held {
             self.change(row, |job| {

@@ -27,9 +27,10 @@ impl Model {
             let next = self.ready.range((from, Bound::Unbounded)).next();
             let Some((priority, lane, _)) = next else { break };
             cursor = Some((*priority, *lane));
-            found.extend(
-                self.ready_lane(*priority, *lane).filter(|ready| kinds.contains(&ready.lane.kind)),
-            );
+            let ready = self.ready_lane(*priority, *lane);
+            let ready = ready.filter(|ready| kinds.contains(&ready.lane.kind));
+            let head_enqueued_at = self.head_enqueued_at(*priority, *lane);
+            found.extend(ready.map(|ready| ReadyLane { head_enqueued_at, ..ready }));
         }
         found
     }
@@ -99,7 +100,7 @@ impl Model {
     }
 }
 
-fn count(counts: &mut Counts, state: State) {
+pub(super) fn count(counts: &mut Counts, state: State) {
     *match state {
         State::Queued => &mut counts.queued,
         State::InProgress => &mut counts.in_progress,
@@ -115,7 +116,7 @@ fn is_listed(filter: &Filter, view: &JobView) -> bool {
         && (filter.host.is_none() || filter.host == view.key.host)
 }
 
-fn view(row: JobRow, job: &Job) -> JobView {
+pub(super) fn view(row: JobRow, job: &Job) -> JobView {
     let note = job.verdict.as_ref().map(|verdict| verdict.note.clone()).unwrap_or_default();
     JobView {
         row,

@@ -83,6 +83,10 @@ pub(super) struct Batch<'a> {
     pub(super) known_to: Option<i64>,
     /// Whether others must hear that there is work.
     ring: bool,
+    /// Whom else it concerns: what they may start, or must give back, has changed.
+    rung: BTreeSet<i64>,
+    /// Whether it concerns everybody, the one who knows included.
+    ring_all: bool,
     ready: Vec<Spot>,
     delayed: Vec<(Class, i64, Spot)>,
     touched: BTreeSet<(Priority, LaneId)>,
@@ -98,6 +102,8 @@ impl<'a> Batch<'a> {
             yields: Yields::default(),
             known_to: None,
             ring: false,
+            rung: BTreeSet::new(),
+            ring_all: false,
             ready: Vec::new(),
             delayed: Vec::new(),
             touched: BTreeSet::new(),
@@ -117,6 +123,21 @@ impl<'a> Batch<'a> {
             _ => self.ready.push(spot),
         }
         self.ring = true;
+    }
+
+    /// An owner will hear of what was done.
+    pub(super) fn ring(&mut self, owner: i64) {
+        self.rung.insert(owner);
+    }
+
+    /// Everybody will, but the one who knows.
+    pub(super) fn ring_others(&mut self) {
+        self.ring = true;
+    }
+
+    /// Everybody will.
+    pub(super) fn ring_all(&mut self) {
+        self.ring_all = true;
     }
 
     /// Writes the places gathered so far, each table in the order of its key.
@@ -206,14 +227,16 @@ impl<'a> Batch<'a> {
         self.write_places()?;
         self.tally.flush(self.conn, self.lanes)?;
         self.yields.flush(self.conn)?;
-        if !self.ring {
+        if !self.ring && !self.ring_all && self.rung.is_empty() {
             return Ok(Vec::new());
         }
         let mut statement = self.conn.prepare_cached(sql::OWNERS)?;
         let mut rows = statement.query([])?;
         let mut ids = Vec::new();
         while let Some(row) = rows.next()? {
-            if self.known_to != Some(row.get(0)?) {
+            let owner = row.get(0)?;
+            let is_other = self.ring && self.known_to != Some(owner);
+            if is_other || self.ring_all || self.rung.contains(&owner) {
                 ids.push(row.get(1)?);
             }
         }

@@ -87,7 +87,8 @@ fn insert_job(
     spec: &JobSpec,
     now: WallMs,
 ) -> Worked<()> {
-    let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key)?;
+    let tag = batch.lanes.tag(batch.conn, &spec.tags)?;
+    let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key, tag)?;
     statement.execute((
         job.0,
         now.0,
@@ -140,7 +141,8 @@ fn duplicate(
 
 /// Writes `spec` over a job that is in no place, and queues it.
 fn replace(batch: &mut Batch<'_>, past: &Past, spec: &JobSpec, now: WallMs) -> Worked<()> {
-    let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key)?;
+    let tag = batch.lanes.tag(batch.conn, &spec.tags)?;
+    let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key, tag)?;
     let at = spec.run_at.filter(|at| *at > now);
     let job = (
         past.job.0,

@@ -1,6 +1,6 @@
 //! Lanes by number and by name: interned in the database, remembered here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::fault::{Fault, Worked};
 use super::sql;
 use crate::job::{Key, Kind, Lane, LaneId};
+use crate::queue::store::MAX_TAG_LANES;
 
 /// No more lanes than this are remembered: memory must not grow with the number of hosts (invariant 10).
 const MAX_REMEMBERED: usize = 16_384;
@@ -18,7 +19,10 @@ const MAX_REMEMBERED: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     by_id: HashMap<LaneId, Arc<Lane>>,
-    by_name: HashMap<Kind, HashMap<Key, Arc<Lane>>>,
+    /// Under their kind, tag (empty for none) and key.
+    by_name: HashMap<Kind, HashMap<Box<str>, HashMap<Key, Arc<Lane>>>>,
+    /// Tags known to be in the database: those that lanes are told apart by.
+    tags: HashSet<Box<str>>,
 }
 
 impl Lanes {
@@ -26,21 +30,51 @@ impl Lanes {
     pub(super) fn clear(&mut self) {
         self.by_id.clear();
         self.by_name.clear();
+        self.tags.clear();
     }
 
-    /// The lane of that kind and key; made when there is none.
+    /// The tag by which the lane of a job with these is told apart: the first, as long as there are not too many others. Of a
+    /// queue that has as many as it may, no tag is looked up twice.
+    pub(super) fn tag<'t>(
+        &mut self,
+        conn: &Connection,
+        tags: &'t [String],
+    ) -> Worked<Option<&'t str>> {
+        let Some(tag) = tags.first().map(String::as_str).filter(|tag| !tag.is_empty()) else {
+            return Ok(None);
+        };
+        if self.tags.contains(tag) {
+            return Ok(Some(tag));
+        }
+        if self.tags.len() < MAX_TAG_LANES {
+            // Others may have added some.
+            let mut statement = conn.prepare_cached(sql::LANE_TAGS)?;
+            let known = statement.query_map([], |row| row.get(0).map(String::into_boxed_str))?;
+            self.tags = known.collect::<Result<_, _>>()?;
+        }
+        if self.tags.len() < MAX_TAG_LANES && !self.tags.contains(tag) {
+            conn.prepare_cached(sql::INSERT_LANE_TAG)?.execute([tag])?;
+            self.tags.insert(tag.into());
+        }
+        Ok(Some(tag).filter(|tag| self.tags.contains(*tag)))
+    }
+
+    /// The lane of that kind, key and tag; made when there is none. The tag is one that [`Lanes::tag`] let pass.
     pub(super) fn intern(
         &mut self,
         conn: &Connection,
         kind: &Kind,
         key: &Key,
+        tag: Option<&str>,
     ) -> Worked<Arc<Lane>> {
-        if let Some(lane) = self.by_name.get(kind).and_then(|keys| keys.get(key)) {
+        let name = tag.unwrap_or_default();
+        let tags = self.by_name.get(kind);
+        if let Some(lane) = tags.and_then(|tags| tags.get(name)).and_then(|keys| keys.get(key)) {
             return Ok(Arc::clone(lane));
         }
         let host = key.host.as_deref().unwrap_or_default();
         let resolver = key.resolver.as_deref().unwrap_or_default();
-        let names = (host, resolver, kind.as_str());
+        let names = (host, resolver, kind.as_str(), name);
         let known = conn
             .prepare_cached(sql::LANE_BY_NAMES)?
             .query_row(names, |row| row.get(0))
@@ -49,7 +83,8 @@ impl Lanes {
             Some(id) => id,
             None => conn.prepare_cached(sql::INSERT_LANE)?.insert(names)?,
         };
-        Ok(self.remember(Lane { id: LaneId(id), kind: kind.clone(), key: key.clone(), tag: None }))
+        let (kind, key, tag) = (kind.clone(), key.clone(), tag.map(Box::from));
+        Ok(self.remember(Lane { id: LaneId(id), kind, key, tag }))
     }
 
     /// The lane of that number.
@@ -57,25 +92,27 @@ impl Lanes {
         if let Some(lane) = self.by_id.get(&id) {
             return Ok(Arc::clone(lane));
         }
-        let names: Option<[String; 3]> = conn
+        let names: Option<[String; 4]> = conn
             .prepare_cached(sql::LANE_BY_ID)?
-            .query_row([id.0], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+            .query_row([id.0], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
             .optional()?;
         let missing = || Fault::Corrupt(format!("lane {} is missing", id.0));
-        let [host, resolver, kind] = names.ok_or_else(missing)?;
+        let [host, resolver, kind, tag] = names.ok_or_else(missing)?;
         let part = |text: String| (!text.is_empty()).then(|| text.into_boxed_str());
         let kind = Kind::new(&kind).map_err(|e| Fault::Corrupt(e.to_string()))?;
         let key = Key { resolver: part(resolver), host: part(host) };
-        Ok(self.remember(Lane { id, kind, key, tag: None }))
+        Ok(self.remember(Lane { id, kind, key, tag: part(tag) }))
     }
 
     fn remember(&mut self, lane: Lane) -> Arc<Lane> {
         if self.by_id.len() >= MAX_REMEMBERED {
-            self.clear();
+            self.by_id.clear();
+            self.by_name.clear();
         }
         let lane = Arc::new(lane);
         self.by_id.insert(lane.id, Arc::clone(&lane));
-        let keys = self.by_name.entry(lane.kind.clone()).or_default();
+        let tags = self.by_name.entry(lane.kind.clone()).or_default();
+        let keys = tags.entry(lane.tag.clone().unwrap_or_default()).or_default();
         keys.insert(lane.key.clone(), Arc::clone(&lane));
         lane
     }

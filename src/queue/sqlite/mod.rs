@@ -13,18 +13,24 @@
 //! one bounded page takes, nor let memory grow with the number of jobs or hosts. The tables are described in
 //! `migrations/`, the statements are in `sql.rs`.
 
+mod backlog;
 mod batch;
+mod endings;
 mod fault;
 mod held;
 mod insert;
+mod key_view;
+mod keys;
 mod lanes;
 mod lease;
 mod open;
 mod owner;
+mod place;
 mod recover;
 mod row;
 mod seen;
 mod settle;
+mod shares;
 mod sql;
 mod tally;
 #[cfg(test)]
@@ -42,16 +48,18 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Pace, Page, Place, ReadyLane, RecoverTerms,
-    Recovered, Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
+    Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
 };
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, LimitKey, Observation, WallMs};
-use crate::share::{Configured, KeyChange, KeyRecord};
+use crate::share::KeyChange;
 use batch::Batch;
+use endings::Sweep;
 use fault::Worked;
 use lanes::Lanes;
 use owner::Owners;
 use recover::Beats;
+use shares::Configurations;
 
 pub use open::{Durability, OpenOptions};
 
@@ -72,6 +80,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     lanes: Lanes,
     beats: Beats,
+    configurations: Configurations,
+    sweep: Sweep,
 }
 
 impl SqliteStore {
@@ -110,7 +120,14 @@ impl SqliteStore {
     }
 
     fn over(conn: Connection, shared: Arc<Shared>) -> SqliteStore {
-        SqliteStore { conn, shared, lanes: Lanes::default(), beats: Beats::default() }
+        SqliteStore {
+            conn,
+            shared,
+            lanes: Lanes::default(),
+            beats: Beats::default(),
+            configurations: Configurations::default(),
+            sweep: Sweep::default(),
+        }
     }
 
     /// Does `work` in one write transaction, and rings for others when it made work for them.
@@ -194,7 +211,10 @@ impl Store for SqliteStore {
 
     fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
         settle::check_checkpoints(turn.settle)?;
-        self.write(|batch| turn::turn(batch, turn))
+        let mut configurations = std::mem::take(&mut self.configurations);
+        let report = self.write(|batch| turn::turn(batch, &mut configurations, turn));
+        self.configurations = configurations;
+        report
     }
 
     fn ready_lanes(
@@ -257,34 +277,29 @@ impl Store for SqliteStore {
     }
 
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
-        let _ = (owner, declared);
-        Ok(())
+        self.write(|batch| key_view::declare(batch, owner, declared))
     }
 
     fn keys(&mut self, after: Option<&LimitKey>, limit: usize) -> Result<Vec<KeyView>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        let shared = Arc::clone(&self.shared);
+        self.read(|conn, lanes| key_view::views(conn, lanes, &shared.owners, after, limit))
     }
 
     fn key(&mut self, key: &LimitKey) -> Result<KeyView, StoreError> {
-        Ok(KeyView {
-            key: key.clone(),
-            record: KeyRecord::default(),
-            configured: Configured::default(),
-            holders: Vec::new(),
-            counts: Counts::default(),
-            pace: Pace::default(),
-        })
+        let shared = Arc::clone(&self.shared);
+        self.read(|conn, lanes| key_view::view(conn, lanes, &shared.owners, key))
     }
 
     fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> Result<KeyView, StoreError> {
-        let _ = change;
-        self.key(key)
+        let shared = Arc::clone(&self.shared);
+        self.write(|batch| key_view::set_key(batch, &shared.owners, key, change))
     }
 
     fn place(&mut self, id: &ArtifactId, most: usize) -> Result<Option<Place>, StoreError> {
-        let _ = (id, most);
-        Ok(None)
+        self.read(|conn, lanes| match insert::lookup(conn, id)? {
+            Some(job) => place::place(conn, lanes, job, most),
+            None => Ok(None),
+        })
     }
 
     fn backlog(
@@ -292,8 +307,7 @@ impl Store for SqliteStore {
         after: Option<LaneCursor>,
         limit: usize,
     ) -> Result<Vec<LaneBacklog>, StoreError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+        self.count_backlog(after, limit)
     }
 
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError> {

@@ -24,13 +24,15 @@ use crate::queue::store::StoreError;
 const APPLICATION_ID: i32 = 0x6f72_6368;
 
 /// Every step of the schema, oldest first: name as refinery has it, and text.
-const MIGRATIONS: [(&str, &str); 2] = [
+pub(super) const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__queue", include_str!("migrations/V1__queue.sql")),
     ("V2__yield", include_str!("migrations/V2__yield.sql")),
+    ("V3__shares", include_str!("migrations/V3__shares.sql")),
+    ("V4__lanes", include_str!("migrations/V4__lanes.sql")),
 ];
 
 /// The schema this version knows.
-const SCHEMA: i64 = MIGRATIONS.len() as i64;
+const SCHEMA: i64 = 4;
 
 const PAGE_BYTES: u32 = 4_096;
 

@@ -214,6 +214,6 @@ fn open_bell(path: &Path) -> io::Result<File> {
 }
 
 /// Which boot of this machine it is, where the system says so: process ids of another boot mean nothing.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

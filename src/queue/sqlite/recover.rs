@@ -14,9 +14,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::SqliteStore;
 use super::batch::Batch;
+use super::endings::{self, Parting};
 use super::fault::{Fault, Worked};
 use super::open;
-use super::owner::{Lock, Owners, io_error};
+use super::owner::{Lock, Owners, boot_id, io_error};
 use super::settle;
 use super::sql;
 use crate::job::{
@@ -55,8 +56,14 @@ impl SqliteStore {
         // Held until the row is written: a sweep in between would find a directory that no row names.
         let _sweep = open::lock_upkeep(&self.shared.path)?;
         let directory = self.shared.owners.create(&id)?;
+        let boot_id = boot_id();
         let written = self.write(|batch| {
-            Ok(batch.conn.prepare_cached(sql::INSERT_OWNER)?.insert((&id, now.0))?)
+            endings::note_boot(batch, boot_id.trim())?;
+            let row = batch.conn.prepare_cached(sql::INSERT_OWNER)?.insert((&id, now.0))?;
+            // Whoever was alone is not so any more.
+            batch.known_to = Some(row);
+            batch.ring_others();
+            Ok(row)
         });
         match written {
             Ok(row) => Ok(Owner { row, id: id.into(), directory: Some(directory) }),
@@ -83,6 +90,7 @@ impl SqliteStore {
             if !leases_of(batch, owner.row, 1)?.is_empty() {
                 return Ok(false);
             }
+            endings::free_shares(batch, owner.row, Parting::InOrder)?;
             Ok(batch.run(sql::DELETE_OWNER, key)? == 1)
         });
         let gone = gone.inspect_err(|_| self.shared.owners.resign(&owner.id))?;
@@ -95,6 +103,7 @@ impl SqliteStore {
         me: Option<&Owner>,
         terms: RecoverTerms,
     ) -> Result<Recovered, StoreError> {
+        self.rebase_if_stale(terms)?;
         let known = self.known_owners()?;
         self.beats.retain(|row, _| known.iter().any(|owner| owner.row == *row));
         let mut recovered = Recovered::default();
@@ -103,7 +112,8 @@ impl SqliteStore {
                 self.bury(me, owner, end, terms, &mut recovered)?;
             }
         }
-        self.sweep()?;
+        self.sweep_files()?;
+        self.see_to_records(me, terms)?;
         Ok(recovered)
     }
 
@@ -173,7 +183,7 @@ impl SqliteStore {
 
     /// Removes directories that no row names and whose lock is free: left by an owner that died while registering,
     /// or by a silent one that ended later.
-    fn sweep(&mut self) -> Result<(), StoreError> {
+    fn sweep_files(&mut self) -> Result<(), StoreError> {
         let Some(_sweep) = open::try_lock_upkeep(&self.shared.path)? else { return Ok(()) };
         let present = self.shared.owners.list()?;
         if present.is_empty() {
@@ -261,6 +271,8 @@ fn free_some(
     if leases.len() == MAX_FREED {
         return Ok(Step::Freed(freed));
     }
+    let parting = if owner.retired { Parting::InOrder } else { Parting::Found(terms.mono) };
+    endings::free_shares(batch, owner.row, parting)?;
     batch.run(sql::DELETE_OWNER, (owner.row, &owner.id))?;
     Ok(Step::Last(freed))
 }

@@ -53,6 +53,9 @@ pub(super) fn settle(
         let state = State::InProgress.next(settlement.change.event())?;
         apply(batch, &mut first, settlement, lane, now)?;
         batch.yields.add(settlement.change.observed());
+        if settlement.change != Change::HandBack {
+            batch.tally.attempted(lane, row::ms_column(settlement.elapsed_ms));
+        }
         answers.push(Settled::Accepted(state));
     }
     Ok(answers)
@@ -83,8 +86,8 @@ fn apply(
         Change::Defer { key, not_before, checkpoint } => {
             let LeaseToken { job, epoch } = settlement.token;
             let past = batch.begun(job)?;
-            let kind = batch.lanes.by_id(batch.conn, past.lane)?.kind.clone();
-            let to = batch.lanes.intern(batch.conn, &kind, key)?.id;
+            let from = batch.lanes.by_id(batch.conn, past.lane)?;
+            let to = batch.lanes.intern(batch.conn, &from.kind, key, from.tag.as_deref())?.id;
             let at = not_before.filter(|at| *at > now);
             let row = (job.0, epoch.0, now.0, to.0, at.map(|at| at.0));
             batch.changed_one(batch.run(sql::DEFER, row)?, job)?;

@@ -2,6 +2,8 @@
 //!
 //! Only text: no statement is put together at run time, so the query plans that the tests look at are those in use.
 
+pub(super) mod keys;
+
 /// A count of the store's own.
 pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
 /// Sets it.
@@ -200,32 +202,68 @@ pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1";
 
 /// A lane by its names.
 pub(super) const LANE_BY_NAMES: &str =
-    "SELECT id FROM lane WHERE host = ?1 AND resolver = ?2 AND kind = ?3";
+    "SELECT id FROM lane WHERE host = ?1 AND resolver = ?2 AND kind = ?3 AND tag = ?4";
 /// A lane by its number.
-pub(super) const LANE_BY_ID: &str = "SELECT host, resolver, kind FROM lane WHERE id = ?1";
+pub(super) const LANE_BY_ID: &str = "SELECT host, resolver, kind, tag FROM lane WHERE id = ?1";
 /// A new lane.
-pub(super) const INSERT_LANE: &str = "INSERT INTO lane (host, resolver, kind) VALUES (?1, ?2, ?3)";
+pub(super) const INSERT_LANE: &str =
+    "INSERT INTO lane (host, resolver, kind, tag) VALUES (?1, ?2, ?3, ?4)";
+/// The tags that lanes are told apart by: few.
+pub(super) const LANE_TAGS: &str = "SELECT tag FROM lane_tag";
+/// One more of them.
+pub(super) const INSERT_LANE_TAG: &str = "INSERT INTO lane_tag (tag) VALUES (?1)";
 /// The lanes of a host.
 pub(super) const LANES_OF_HOST: &str = "SELECT id FROM lane WHERE host = ?1";
-/// The next lane with ready jobs at one priority.
-pub(super) const NEXT_LANE: &str =
-    "SELECT lane FROM ready WHERE priority = ?1 AND lane > ?2 ORDER BY lane LIMIT 1";
+/// Lanes of a host, or of a resolver, so many at most.
+pub(super) const SOME_LANES_OF_HOST: &str = "SELECT id FROM lane WHERE host = ?1 LIMIT ?2";
+pub(super) const SOME_LANES_OF_RESOLVER: &str =
+    "SELECT id FROM lane WHERE resolver <> '' AND resolver = ?1 LIMIT ?2";
+/// The next lane with ready jobs at one priority, and when the job at its head was enqueued.
+pub(super) const NEXT_LANE: &str = "
+    SELECT r.lane, j.enqueued_at_ms FROM ready r CROSS JOIN job j ON j.id = r.job
+    WHERE r.priority = ?1 AND r.lane > ?2 ORDER BY r.lane, r.job LIMIT 1";
+/// How many jobs of a lane are ready before a row, counted up to a bound.
+pub(super) const COUNT_BEFORE: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2 AND job < ?3 LIMIT ?4)";
+/// How many jobs of a lane are ready after a row, counted up to a bound, and the last that was counted.
+pub(super) const COUNT_AFTER: &str = "
+    SELECT count(*), max(job)
+    FROM (SELECT job FROM ready WHERE priority = ?1 AND lane = ?2 AND job > ?3 ORDER BY job LIMIT ?4)";
+/// The first and the last ready job of a lane.
+pub(super) const ENDS_OF_LANE: &str = "
+    SELECT (SELECT job FROM ready WHERE priority = ?1 AND lane = ?2 ORDER BY job LIMIT 1),
+           (SELECT job FROM ready WHERE priority = ?1 AND lane = ?2 ORDER BY job DESC LIMIT 1)";
+/// Whether a job is ready.
+pub(super) const IS_READY: &str =
+    "SELECT EXISTS (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2 AND job = ?3)";
+/// Who leases a job.
+pub(super) const LEASED_BY: &str =
+    "SELECT o.id FROM lease l CROSS JOIN owner o ON o.row = l.owner WHERE l.job = ?1";
 /// Whether anything is ready.
 pub(super) const ANY_READY: &str = "SELECT EXISTS (SELECT 1 FROM ready)";
 
-/// Adds to one count.
+/// Adds to one count. A sum of times past 64 bits is a real number, and then the bound is the lesser.
 pub(super) const ADD_TALLY: &str = "
-    INSERT INTO tally (dimension, key, queued, done, skipped, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO tally (dimension, key, queued, done, skipped, error, attempts, elapsed_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT (dimension, key) DO UPDATE SET
         queued = queued + excluded.queued, done = done + excluded.done,
-        skipped = skipped + excluded.skipped, error = error + excluded.error";
+        skipped = skipped + excluded.skipped, error = error + excluded.error,
+        attempts = attempts + excluded.attempts,
+        elapsed_ms = min(elapsed_ms + excluded.elapsed_ms, 9223372036854775807)";
 /// Drops a count of nothing.
 pub(super) const DROP_EMPTY_TALLY: &str = "
     DELETE FROM tally WHERE dimension = ?1 AND key = ?2
-        AND queued = 0 AND done = 0 AND skipped = 0 AND error = 0";
-/// All counts of a dimension.
-pub(super) const TALLIES: &str =
-    "SELECT key, queued, done, skipped, error FROM tally WHERE dimension = ?1";
+        AND queued = 0 AND done = 0 AND skipped = 0 AND error = 0 AND attempts = 0";
+/// All counts of a dimension that some job is in.
+pub(super) const TALLIES: &str = "
+    SELECT key, queued, done, skipped, error FROM tally
+    WHERE dimension = ?1 AND (queued <> 0 OR done <> 0 OR skipped <> 0 OR error <> 0)";
+/// The jobs queued under one value of a dimension, leased ones among them.
+pub(super) const QUEUED_UNDER: &str = "SELECT queued FROM tally WHERE dimension = ?1 AND key = ?2";
+/// How attempts under one value of a dimension have gone.
+pub(super) const PACE: &str =
+    "SELECT attempts, elapsed_ms FROM tally WHERE dimension = ?1 AND key = ?2";
 /// How many jobs of each lane are leased.
 pub(super) const LEASES_BY_LANE: &str = "SELECT lane, count(*) FROM lease GROUP BY lane";
 /// How many leases there are, and how many are one owner's.

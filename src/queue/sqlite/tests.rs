@@ -1,6 +1,7 @@
 //! What is this store's own: its files, its plans, its bytes. What every store must do is proven by the
 //! conformance suite, in tests/.
 
+mod keys;
 mod opening;
 mod owners;
 mod plans;
@@ -113,7 +114,7 @@ fn a_lane_of_a_transaction_that_was_undone_is_not_remembered() {
     let mut store = place.open();
     let undone = store.write(|batch| {
         let kind = crate::job::Kind::new("noop").unwrap();
-        batch.lanes.intern(batch.conn, &kind, &crate::job::Key::default())?;
+        batch.lanes.intern(batch.conn, &kind, &crate::job::Key::default(), None)?;
         Err::<(), _>(super::fault::Fault::Corrupt("for this test".to_owned()))
     });
     assert!(undone.is_err());

@@ -3,8 +3,9 @@
 use super::batch::{Batch, Class, Spot};
 use super::fault::Worked;
 use super::row;
+use super::shares::Configurations;
 use super::sql;
-use super::{lease, settle};
+use super::{keys, lease, settle};
 use crate::job::{JobRow, LaneId, WallMs};
 use crate::queue::store::{Owner, Settled, Turn, TurnReport};
 
@@ -12,7 +13,11 @@ use crate::queue::store::{Owner, Settled, Turn, TurnReport};
 const MAX_DUE: usize = 1_024;
 
 /// See [`crate::queue::store::Store::turn`].
-pub(super) fn turn(batch: &mut Batch<'_>, turn: &Turn<'_>) -> Worked<TurnReport> {
+pub(super) fn turn(
+    batch: &mut Batch<'_>,
+    configurations: &mut Configurations,
+    turn: &Turn<'_>,
+) -> Worked<TurnReport> {
     if !is_registered(batch, turn.owner)? {
         return Ok(TurnReport {
             settled: vec![Settled::LeaseLost; turn.settle.len()],
@@ -30,6 +35,9 @@ pub(super) fn turn(batch: &mut Batch<'_>, turn: &Turn<'_>) -> Worked<TurnReport>
         report.more_due |= make_due(batch, class, turn.now)?;
     }
     batch.write_places()?;
+    if let Some(news) = turn.keys {
+        report.keys = Some(keys::hear(batch, configurations, turn, news)?);
+    }
     lease::lease(batch, turn, &mut report)?;
     report.ready = batch.touched()?;
     for class in Class::ALL {

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
@@ -13,7 +14,7 @@ use super::fault::Worked;
 use super::lanes::Lanes;
 use super::sql;
 use super::{row, tally};
-use crate::job::{JobRow, Kind, LaneId, Priority, Reason, State};
+use crate::job::{JobRow, Kind, Lane, LaneId, Priority, Reason, State, WallMs};
 use crate::queue::store::{
     AttemptView, Counts, Dimension, Filter, JobView, LaneCursor, Owner, Page, ReadyLane, Remaining,
 };
@@ -150,6 +151,19 @@ fn job_view(conn: &Connection, lanes: &mut Lanes, job: JobRow) -> Worked<Option<
     rows.next()?.map(|row| row::view(row, conn, lanes)).transpose()
 }
 
+/// A job and the lane it is in.
+pub(super) fn job_in_lane(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    job: JobRow,
+) -> Worked<Option<(JobView, Arc<Lane>)>> {
+    let mut statement = conn.prepare_cached(sql::VIEW)?;
+    let mut rows = statement.query([job.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let lane = lanes.by_id(conn, LaneId(row.get(12)?))?;
+    Ok(Some((row::view(row, conn, lanes)?, lane)))
+}
+
 /// One job and its story.
 pub(super) fn show(
     conn: &Connection,
@@ -223,7 +237,7 @@ pub(super) fn counts_by(
 }
 
 /// The next lane with ready jobs after a cursor: a seek or two, however many jobs there are.
-fn next_ready(
+pub(super) fn next_ready(
     conn: &Connection,
     lanes: &mut Lanes,
     after: Option<LaneCursor>,
@@ -235,7 +249,8 @@ fn next_ready(
         let mut rows = statement.query((priority.level(), passed))?;
         if let Some(row) = rows.next()? {
             let lane = lanes.by_id(conn, LaneId(row.get(0)?))?;
-            return Ok(Some(ReadyLane { priority, lane, head_enqueued_at: None }));
+            let head_enqueued_at = Some(WallMs(row.get(1)?));
+            return Ok(Some(ReadyLane { priority, lane, head_enqueued_at }));
         }
     }
     Ok(None)

@@ -11,6 +11,7 @@
 //! ```
 
 mod care;
+mod keys;
 mod pace;
 mod settle;
 mod stopping;
@@ -114,6 +115,10 @@ pub(super) struct Dispatcher {
     /// The frontier had no room for lanes of this priority.
     full_at: Option<Priority>,
     bell: bool,
+    /// Somebody rang since the last turn: it may have been for the sake of a limit.
+    rang: bool,
+    /// This owner has not told the store yet what it may do, nor been told.
+    is_new: bool,
     last_scan: Mono,
 
     finished_since_turn: usize,
@@ -174,6 +179,8 @@ impl Dispatcher {
             scanned: false,
             full_at: None,
             bell: false,
+            rang: false,
+            is_new: true,
             last_scan: now,
             finished_since_turn: 0,
             last_turn_at: now,
@@ -202,13 +209,13 @@ impl Dispatcher {
                 }
             }
             Message::Freed(key) => self.frontier.freed(&key),
-            Message::Bell | Message::Beat => self.bell = true,
+            Message::Bell | Message::Beat => (self.bell, self.rang) = (true, true),
             // Of an owner that was renewed meanwhile it is no news.
             Message::OwnerLost(lost) => self.tally.owner_lost |= lost == self.owner,
             Message::Recovered(recovered) => {
                 self.tally.crashed += recovered.crashed;
                 self.shared.listener.on(&Event::Recovered(&recovered));
-                self.bell = true;
+                (self.bell, self.rang) = (true, true);
             }
             Message::HeartbeatTrouble { message, again_in } => {
                 self.shared.listener.on(&Event::StoreTrouble { message: &message, again_in });
@@ -228,6 +235,10 @@ impl Dispatcher {
         if self.tally.owner_lost && !waiting {
             self.renew_owner()?;
         }
+        if self.is_new && !waiting && self.is_running() {
+            self.introduce(now)?;
+        }
+        self.tell_transitions(now);
         self.frontier.tick(now);
         self.check_deadlines(now);
         self.check_phase(now);
@@ -288,9 +299,13 @@ impl Dispatcher {
         };
         let wall = self.shared.clock.wall();
         let due = self.more_due || self.next_due.is_some_and(|due| due <= wall);
-        if self.settlements.is_empty() && wants.is_empty() && !(due && self.is_running()) {
+        let told = self.rang || self.shared.gate.has_urgent_news(now);
+        let due = due && self.is_running();
+        if self.settlements.is_empty() && wants.is_empty() && !due && !told {
             return Ok(found);
         }
+        let news = self.shared.gate.news(now);
+        self.rang = false;
         let owner = Arc::clone(&self.owner);
         let turn = Turn {
             owner: &owner,
@@ -298,17 +313,19 @@ impl Dispatcher {
             settle: &self.settlements,
             lease: &wants,
             max_payload_bytes: MAX_TURN_PAYLOAD_BYTES,
-            keys: None,
+            keys: news.as_ref(),
         };
-        let report = match self.store.turn(&turn) {
+        let mut report = match self.store.turn(&turn) {
             Ok(report) => report,
             Err(error) => {
+                self.untold(news);
                 self.rescan();
                 return self.trouble(error, now).map(|()| false);
             }
         };
         (self.troubles, self.retry_turn_at) = (0, None);
         self.measure(now);
+        self.learn(news, report.keys.take());
         Ok(self.apply(report, &wants) || found)
     }
 
@@ -422,6 +439,9 @@ impl Dispatcher {
             }
         };
         let old = std::mem::replace(&mut self.owner, Arc::new(new));
+        // What the old one had, its successor gave to others.
+        self.shared.gate.start_anew();
+        self.is_new = true;
         *self.shared.owner.write() = Arc::clone(&self.owner);
         self.shared.listener.on(&Event::OwnerLost { old: &old.id, new: &self.owner.id });
         self.rescan();
@@ -445,7 +465,8 @@ impl Dispatcher {
         };
         let shown = self.in_flight > 0 && self.shared.listener.wants_progress();
         let progress = shown.then(|| now.plus(Duration::from_secs(1)));
-        let always = [phase, self.frontier.next_tick(), self.earliest_deadline, progress];
+        let news = self.shared.gate.next_news().filter(|_| self.retry_turn_at.is_none());
+        let always = [phase, self.frontier.next_tick(), self.earliest_deadline, progress, news];
         // What only a turn can see to waits until there may be one.
         let turn = match self.retry_turn_at {
             Some(at) => [Some(at), None],
@@ -463,6 +484,7 @@ impl Dispatcher {
     pub(super) fn finish(mut self) -> RunReport {
         let now = self.shared.clock.mono();
         self.show_progress(now, true);
+        self.take_leave(now);
         let left = self.store.remaining(&self.owner, &self.kinds).unwrap_or_default();
         let queue = self.store.counts().unwrap_or_default();
         if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {

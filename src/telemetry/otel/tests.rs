@@ -87,6 +87,13 @@ fn tell_a_short_run(otel: &Otel) {
     // Leased and given back without a start: no attempt was made.
     let queued = Settled { state: Some(State::Queued), reason: None, ..done(&job) };
     otel.on(&Event::JobSettled(Settled { worker: None, ..queued }));
+    let transition = Transition::Opened { until: crate::job::Mono::default() };
+    for host in ["a.org", "b.org"] {
+        let key = LimitKey::Host(host.into());
+        otel.on(&Event::Breaker { key: &key, transition, until: Some(WallMs(0)) });
+    }
+    let (key, transition) = (LimitKey::Resolver("arxiv".into()), Transition::Closed);
+    otel.on(&Event::Breaker { key: &key, transition, until: None });
     otel.on(&Event::Progress(&progress(42)));
 }
 
@@ -111,7 +118,7 @@ fn check_resource(attributes: &[Pair]) {
 }
 
 #[test]
-fn a_collector_gets_a_span_for_every_attempt_and_the_three_metrics() {
+fn a_collector_gets_a_span_for_every_attempt_and_every_metric() {
     let (address, posts) = collector();
     let otel = otel_to(address);
     tell_a_short_run(&otel);
@@ -189,6 +196,10 @@ fn check_metrics(body: &[u8]) {
     assert_eq!(
         points("orch.jobs.completed"),
         ["kind=fetch outcome=done reason=ok: 2", "kind=fetch outcome=error reason=http_status: 1"]
+    );
+    assert_eq!(
+        points("orch.breaker.transitions"),
+        ["kind=host transition=opened: 2", "kind=resolver transition=closed: 1"]
     );
     assert_eq!(
         points("orch.job.duration"),

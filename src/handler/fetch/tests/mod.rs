@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod down;
 mod existing;
 mod going_on;
 mod hosts;

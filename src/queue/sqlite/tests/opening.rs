@@ -7,10 +7,11 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{NOW, Place, insert, options, settlement, specs, turn};
-use crate::job::{DoneReason, Note, Observation, Outcome};
-use crate::queue::sqlite::open::create_file;
+use crate::job::{ArtifactId, DoneReason, Note, Observation, Outcome};
+use crate::queue::sqlite::open::{MIGRATIONS, create_file};
+use crate::queue::sqlite::row::IdHash;
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore};
-use crate::queue::store::{OnDuplicate, Store, StoreError};
+use crate::queue::store::{Inserted, OnDuplicate, Store, StoreError};
 
 fn refused(path: &Path, options: &OpenOptions) -> String {
     SqliteStore::open(path, options).unwrap_err().to_string()
@@ -98,29 +99,65 @@ fn a_queue_of_a_newer_version_is_refused() {
         "INSERT INTO refinery_schema_history VALUES (9, 'later', '2030-01-01T00:00:00Z', '1')";
     Connection::open(place.path()).unwrap().execute_batch(newer).unwrap();
     let error = SqliteStore::open(&place.path(), &options()).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 9, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 9, known: 4, .. }), "{error}");
 }
 
-/// What the first version of orch made, with jobs in it.
+/// What an earlier version of orch made: the schema as of `version`, three jobs at a host and one that has ended.
+fn make_older(place: &Place, version: usize) {
+    create_file(&place.path()).unwrap();
+    let mut conn = Connection::open(place.path()).unwrap();
+    conn.pragma_update(None, "application_id", 0x6f72_6368).unwrap();
+    let known: Vec<_> = MIGRATIONS[..version]
+        .iter()
+        .map(|(name, sql)| refinery::Migration::unapplied(name, sql).unwrap())
+        .collect();
+    refinery::Runner::new(&known).run(&mut conn).unwrap();
+    let hash = |id: &str| IdHash::of(&ArtifactId::new(id).unwrap()).seen();
+    conn.execute_batch(&format!(
+        "INSERT INTO lane (id, host, resolver, kind) VALUES (7, 'h.example', '', 'noop');
+         INSERT INTO job (id, enqueued_at_ms, priority, lane, artifact_id, tags, payload) VALUES
+             (1, 5, 2, 7, 'job:0', '[\"t\"]', '{{}}'), (2, 6, 2, 7, 'job:1', NULL, '{{}}'),
+             (3, 7, 2, 7, 'job:2', NULL, '{{}}'), (4, 8, 2, 7, 'job:3', NULL, '{{}}');
+         INSERT INTO ready VALUES (2, 7, 1, 0), (2, 7, 2, 0), (2, 7, 3, 0);
+         INSERT INTO progress VALUES (4, 1, 1, 1, 1, 0, 1, 9, 10, NULL, 7);
+         INSERT INTO seen_lately VALUES ({}, 1), ({}, 2), ({}, 3), ({}, 4);
+         INSERT INTO tally (dimension, key, queued, done, skipped, error) VALUES
+             (0, '', 3, 1, 0, 0), (1, 'noop', 3, 1, 0, 0), (2, 'h.example', 3, 1, 0, 0),
+             (3, '', 3, 1, 0, 0), (4, 'ok', 0, 1, 0, 0);
+         UPDATE counter SET value = 5 WHERE name = 'next_job'",
+        hash("job:0"),
+        hash("job:1"),
+        hash("job:2"),
+        hash("job:3")
+    ))
+    .unwrap();
+}
+
 #[test]
 fn a_queue_of_an_older_version_is_brought_up_to_date_and_keeps_its_jobs() {
-    let place = Place::new();
-    insert(&mut place.open(), 3);
-    let older = "DROP TABLE yield; DELETE FROM counter WHERE name = 'yields';
-                 DELETE FROM refinery_schema_history WHERE version > 1";
-    Connection::open(place.path()).unwrap().execute_batch(older).unwrap();
-    // As the commands that only look open it.
-    let look = OpenOptions { create: false, ..options() };
-    let mut store = SqliteStore::open(&place.path(), &look).unwrap();
-    assert_eq!(store.yields().unwrap(), []);
-    assert_eq!(store.counts().unwrap().queued, 3);
-    let owner = store.register(NOW).unwrap();
-    let leased = turn(&mut store, &owner, &[], 1).leased;
-    let observed = Observation { asked: 1, ..Observation::of("arxiv", None) };
-    let note = Note::default().with_observed(vec![observed.clone()]);
-    let done = Outcome::Done { reason: DoneReason::Ok, note };
-    turn(&mut store, &owner, &[settlement(&leased[0], done)], 0);
-    assert_eq!(store.yields().unwrap(), [observed]);
+    for version in 1..MIGRATIONS.len() {
+        let place = Place::new();
+        make_older(&place, version);
+        // As the commands that only look open it.
+        let look = OpenOptions { create: false, ..options() };
+        let mut store = SqliteStore::open(&place.path(), &look).unwrap();
+        assert_eq!(store.yields().unwrap(), []);
+        let counts = store.counts().unwrap();
+        assert_eq!((counts.queued, counts.done), (3, 1), "version {version}");
+        assert_eq!(
+            store.insert(&specs(4), OnDuplicate::Skip, NOW).unwrap(),
+            [Inserted::Duplicate; 4]
+        );
+        let owner = store.register(NOW).unwrap();
+        let leased = turn(&mut store, &owner, &[], 9).leased;
+        assert_eq!(leased.len(), 3, "version {version}");
+        assert_eq!((leased[0].lane.id.0, leased[0].lane.tag.as_deref()), (7, None));
+        let observed = Observation { asked: 1, ..Observation::of("arxiv", None) };
+        let note = Note::default().with_observed(vec![observed.clone()]);
+        let done = Outcome::Done { reason: DoneReason::Ok, note };
+        turn(&mut store, &owner, &[settlement(&leased[0], done)], 0);
+        assert_eq!(store.yields().unwrap(), [observed]);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{NOW, Place, insert, options, settlement, specs, turn};
 use crate::job::{ErrorReason, JobSpec, Key, Outcome, State};
 use crate::queue::sqlite::row::IdHash;
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql, view};
-use crate::queue::store::{Filter, Inserted, OnDuplicate, Settled, Store};
+use crate::queue::store::{Dimension, Filter, Inserted, OnDuplicate, Settled, Store};
 
 fn pages(store: &SqliteStore) -> i64 {
     store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
@@ -133,19 +133,13 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
     let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
     turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
-    for table in [
-        "job",
-        "progress",
-        "seen",
-        "seen_lately",
-        "result",
-        "attempt",
-        "checkpoint",
-        "pruned",
-        "tally",
-    ] {
+    for table in
+        ["job", "progress", "seen", "seen_lately", "result", "attempt", "checkpoint", "pruned"]
+    {
         assert_eq!(rows(&store, table), 0, "{table}");
     }
+    let names = [Dimension::Kind, Dimension::Host, Dimension::Resolver, Dimension::Reason];
+    assert!(names.iter().all(|by| store.counts_by(*by).unwrap().is_empty()));
 }
 
 #[test]
@@ -162,7 +156,7 @@ fn lanes_are_remembered_up_to_a_bound() {
         store.insert(part, OnDuplicate::Skip, NOW).unwrap();
     }
     assert!(store.lanes.len() <= 16_384);
-    assert_eq!(store.counts_by(crate::queue::store::Dimension::Host).unwrap().len(), 20_000);
+    assert_eq!(store.counts_by(Dimension::Host).unwrap().len(), 20_000);
 }
 
 /// Leases are ended in runs; what lies between them, another owner's or unsettled, must stay.

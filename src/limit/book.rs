@@ -1,0 +1,82 @@
+//! The lock around what this process knows of keys, and what can be told without it.
+//!
+//! Must never hold the lock while a hook is called, nor take it to find that nothing is kept from being asked.
+
+use crate::job::{Key, LimitKey, Mono};
+use crate::share::Policy;
+
+use super::keyed::KeyedLimiter;
+use super::means::Means;
+use super::pages::{Pages, Verdict};
+use super::sync::{AtomicUsize, Mutex, Ordering};
+
+/// See the module.
+pub(super) struct Book {
+    slots: KeyedLimiter,
+    /// What [`Pages::alarms`] said: with none, everybody may be asked.
+    alarms: AtomicUsize,
+    /// How many keys something is known of.
+    known: AtomicUsize,
+    /// 1 where limits are enforced by shares.
+    is_shared: AtomicUsize,
+    /// Locked before buckets and slots. What is known takes hold in the order it came.
+    pages: Mutex<Pages>,
+}
+
+impl Book {
+    pub(super) fn new(means: Means, policy: Policy, max_per_host: Option<u32>) -> Book {
+        let slots = means.slots.clone();
+        Book {
+            slots,
+            alarms: AtomicUsize::new(0),
+            known: AtomicUsize::new(0),
+            is_shared: AtomicUsize::new(0),
+            pages: Mutex::new(Pages::new(means, policy, max_per_host)),
+        }
+    }
+
+    /// Calls `change`, and then, with the lock free again, the hook for every key it added to its list.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Pages, &mut Vec<LimitKey>) -> R) -> R {
+        let mut awaited = Vec::new();
+        let result = {
+            let mut pages = self.pages.lock();
+            let result = change(&mut pages, &mut awaited);
+            // Under the lock: whoever has seen a change sees that there was one.
+            self.alarms.store(pages.alarms(), Ordering::Release);
+            self.known.store(pages.entries.len(), Ordering::Release);
+            let is_shared = usize::from(pages.division.is_shared());
+            self.is_shared.store(is_shared, Ordering::Release);
+            result
+        };
+        awaited.iter().for_each(|key| self.slots.tell(key));
+        result
+    }
+
+    /// Asks `question` of what is known.
+    pub(super) fn look<R>(&self, question: impl FnOnce(&Pages) -> R) -> R {
+        question(&self.pages.lock())
+    }
+
+    /// How `key` stands at `now`.
+    pub(super) fn standing(&self, key: &Key, now: Mono) -> Verdict {
+        if key.is_free() || !self.is_alarmed() {
+            return Verdict::Open;
+        }
+        self.change(|pages, awaited| pages.standing(key, now, awaited))
+    }
+
+    /// Whether something may keep somebody out, or changed in a way that nobody was told of.
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarms.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether anything is known of any key.
+    pub(super) fn knows_anything(&self) -> bool {
+        self.known.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether limits are enforced by shares.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared.load(Ordering::Acquire) > 0
+    }
+}
