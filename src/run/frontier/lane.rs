@@ -32,6 +32,8 @@ pub(super) struct LaneState {
     pub(super) in_served: ByPriority<bool>,
     /// By urgency: its class has had the turn of the job that it starts next, when its place was claimed.
     pub(super) is_charged: ByPriority<bool>,
+    /// Permits that others had since it last started a job, while it was refused; -1 right after: the next refusal is its own doing.
+    pub(super) passed_over: i32,
     /// What it waits for, and the number of the refusal.
     pub(super) parked: Option<(Wait, u64)>,
     /// The permit that its claim at this level took: for a job at least as urgent.
@@ -53,6 +55,7 @@ impl LaneState {
             standing: Default::default(),
             in_served: Default::default(),
             is_charged: Default::default(),
+            passed_over: 0,
             parked: None,
             reserved: None,
             wanted: 0,
@@ -149,6 +152,12 @@ impl LaneState {
     /// Whether a permit was reserved for its turn at this level, or for one that is as urgent.
     pub(super) fn has_reserved_for(&self, at: usize) -> bool {
         self.reserved.as_ref().is_some_and(|(level, _)| self.urgency(*level) == self.urgency(at))
+    }
+
+    /// Whether others have had more permits in its stead than the heaviest class may, for one of its own.
+    pub(super) fn is_overdue(&self, heaviest: u32) -> bool {
+        let had = u64::try_from(self.passed_over).unwrap_or(0);
+        had > 0 && had * u64::from(self.class.weight) >= u64::from(heaviest)
     }
 
     /// Whether the permit was reserved for a claim that came to nothing.

@@ -60,9 +60,14 @@ impl Line {
         self.joined(class).entries.push_back(entry);
     }
 
-    /// Gives a lane its turn back.
+    /// Gives a lane its turn back, or one that is overdue.
     pub(super) fn push_front(&mut self, entry: Entry) {
         self.first.push_front(entry);
+    }
+
+    /// Lets a lane go before every class, after those that do already.
+    pub(super) fn push_before_classes(&mut self, entry: Entry) {
+        self.first.push_back(entry);
     }
 
     /// The next in line. `is_own` tells an entry from one that was left behind.

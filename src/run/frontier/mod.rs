@@ -90,6 +90,8 @@ pub struct Frontier {
     lanes: HashMap<LaneId, LaneState>,
     /// Tags with a weight: the class of their lanes.
     classes: HashMap<Box<str>, Class>,
+    /// The greatest weight.
+    heaviest: u32,
     aging: Option<Aging>,
     /// Lanes that hold jobs, or have them in the store, and were not refused, by urgency: whose turn it is, in order.
     line: ByPriority<Line>,
@@ -139,6 +141,7 @@ impl Frontier {
             (tag, Class { index: index + 1, weight: weight.max(1) })
         };
         Frontier {
+            heaviest: schedule.weights.values().copied().max().unwrap_or(0).max(1),
             classes: schedule.weights.into_iter().enumerate().map(class).collect(),
             aging: schedule.aging.map(Aging::new),
             ..Frontier::default()
@@ -302,6 +305,7 @@ impl Frontier {
         let state = self.lanes.get_mut(&id)?;
         let job = state.held[at].pop_front()?;
         state.running += 1;
+        state.passed_over = -1;
         self.held -= 1;
         for wanted in state.levels() {
             if state.in_store[wanted] && !state.in_served[wanted] {
@@ -519,6 +523,7 @@ impl Frontier {
         self.parked_until.extend(wait.until.map(|until| (until, self.refusals, id)));
         self.parked_on.entry(wait.on.clone()).or_default().push_back(id);
         state.parked = Some((wait, self.refusals));
+        state.passed_over = state.passed_over.saturating_add(1);
     }
 
     fn unpark(&mut self, id: LaneId) {
@@ -536,12 +541,22 @@ impl Frontier {
                 self.parked_on.remove(&wait.on);
             }
         }
-        self.wake(id);
+        self.wake_as(id, true);
         self.forget_if_idle(id);
     }
 
     /// Puts a lane in every line it belongs in. Of a parked one, only what has its permit already.
     fn wake(&mut self, id: LaneId) {
+        self.wake_as(id, false);
+    }
+
+    /// The same. `was_refused`: it comes back to try again for a permit that others want too.
+    ///
+    /// The turns of the classes are those for the room there is, and no measure for who gets a permit: a class that has its turns under
+    /// other keys would never get one here. So where there are weights, lanes of the heaviest class are the first to try again, and
+    /// each other lane once it was passed over for as many permits as its weight is worth less.
+    fn wake_as(&mut self, id: LaneId, was_refused: bool) {
+        let was_refused = was_refused && !self.classes.is_empty();
         let Some(state) = self.lanes.get_mut(&id) else { return };
         for at in 0..LEVELS {
             let urgency = state.urgency(at);
@@ -550,7 +565,14 @@ impl Frontier {
                 && (state.parked.is_none() || state.has_reserved(at))
             {
                 let entry = enter(state, urgency, &mut self.tickets);
-                self.line[urgency].push_back(state.class, entry);
+                let line = &mut self.line[urgency];
+                if was_refused && state.is_overdue(self.heaviest) {
+                    line.push_front(entry);
+                } else if was_refused && state.class.weight >= self.heaviest {
+                    line.push_before_classes(entry);
+                } else {
+                    line.push_back(state.class, entry);
+                }
             }
         }
     }

@@ -262,7 +262,7 @@ fn longest_wait(seed: u64, schedule: Schedule) -> (usize, String) {
     toy = Toy::new(limits, toy.lanes, toy.workers.min(3)).scheduled(schedule);
     let tenth = Duration::from_millis(100);
     let (mut longest, mut waits) = (0, BTreeMap::<i64, usize>::new());
-    for step in 0..1_500 {
+    for step in 0..STEPS {
         for lane in 0..toy.lanes.len() {
             for at in 0..LEVELS {
                 let waiting = toy.ready.get(&(at, toy.lanes[lane].id)).map_or(0, BTreeSet::len);
@@ -283,17 +283,18 @@ fn longest_wait(seed: u64, schedule: Schedule) -> (usize, String) {
         (0..toy.running.len()).for_each(|_| _ = toy.finish(0));
         toy.advance(tenth);
     }
-    (longest.max(1_500 - waits.into_values().min().unwrap_or(1_500)), known(&toy))
+    (longest.max(STEPS - waits.into_values().min().unwrap_or(STEPS)), known(&toy))
 }
 
 /// So many jobs of each lane and priority wait at any time.
 const MOST_WAITING: usize = 2;
+const STEPS: usize = 800;
 
 #[test]
 fn with_aging_nothing_starves_across_priorities() {
     let step = Duration::from_millis(500);
     let mut starved = 0;
-    for seed in 0..30 {
+    for seed in 0..12 {
         let weights = schedule(&mut StdRng::seed_from_u64(seed), false).weights;
         let aging = Schedule { aging: Some(step), weights: weights.clone() };
         // To rise, and then for each job before it a round of all lanes and priorities by their weights.
@@ -302,5 +303,5 @@ fn with_aging_nothing_starves_across_priorities() {
         assert!(longest.0 <= most, "seed {seed}: {longest:?} steps, {most} allowed");
         starved += usize::from(longest_wait(seed, Schedule { aging: None, weights }).0 > most);
     }
-    assert!(starved > 20, "without it, jobs starve: {starved}");
+    assert!(starved > 8, "without it, jobs starve: {starved}");
 }
