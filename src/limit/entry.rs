@@ -80,6 +80,8 @@ pub(super) struct Share {
     pub(super) tokens_at: Mono,
     /// When the store said that it would have another one.
     pub(super) tokens_due: Mono,
+    /// There are too many keys, and this one is not used: what idles is given back.
+    pub(super) is_surplus: bool,
     /// Others wait: so many it may keep.
     pub(super) keep: Option<u32>,
     pub(super) tokens_awaited: bool,
@@ -188,7 +190,7 @@ impl Entry {
         if self.terms.max_concurrent.is_none() {
             return 0;
         }
-        if !share.is_known || share.frozen != Frozen::No {
+        if !share.is_known || share.is_surplus || share.frozen != Frozen::No {
             return running;
         }
         match share.keep {
@@ -204,9 +206,12 @@ impl Entry {
             None => 0,
         };
         let burst = self.terms.rate.map(|rate| rate.burst.max(1));
+        let share = &self.share;
+        // Whoever gets its first slot will need a token for it.
+        let first_slot = share.lacks_slot.filter(|_| kept == 0);
         Asks {
-            slots: lacking(self.share.lacks_slot, self.terms.max_concurrent, kept),
-            tokens: lacking(self.share.lacks_token, burst, in_hand),
+            slots: lacking(share.lacks_slot, self.terms.max_concurrent, kept),
+            tokens: lacking(share.lacks_token.or(first_slot), burst, in_hand),
         }
     }
 

@@ -127,6 +127,9 @@ impl Pages {
         let before = record;
         let transition = record.apply(key, event, &configured, &self.policy);
         if record == before {
+            if self.entries.get(key.into()).is_some() {
+                self.entry(key);
+            }
             return None;
         }
         let is_divided = self.division.is_told();

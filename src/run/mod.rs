@@ -20,6 +20,8 @@ pub mod forecast;
 pub mod frontier;
 mod heartbeat;
 mod report;
+#[cfg(test)]
+mod simulation;
 mod stop;
 mod worker;
 

@@ -141,7 +141,9 @@ pub fn divide(
         mine.waiting_since = waits.then(|| had.waiting_since.unwrap_or(scene.now));
     }
     let view = View::of(record, shares, scene);
-    let mut ring = if waits { view.holders_to_ask(me) } else { Vec::new() };
+    // Were they rung whenever somebody asks, two that wait for each other would wake each other without end.
+    let is_new = had.waiting_since.is_none() || scene.now.since(had.asked_at) >= SHARE_PERIOD;
+    let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
     if mine.slots < had.slots || tokens_are_back {
         ring.extend(view.waiters_to_tell(me));
     }

@@ -124,7 +124,7 @@ fn a_key_held_again_and_again_without_success_is_given_up_while_it_is_held() {
     assert!(gate.try_request(&key, sec(1_102)).is_ok());
     gate.hold(&a, told(sec(1_103), None));
     assert!(gate.given_up(&key, sec(1_103)).is_some(), "it is as bad as before");
-    gate.answered(&a, Mono::default(), Mono::default());
+    gate.answered(&a, sec(1_102), sec(1_103));
     assert_eq!(gate.given_up(&key, sec(1_103)), None);
 }
 

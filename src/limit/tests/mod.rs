@@ -4,6 +4,7 @@ mod bucket;
 mod gate;
 mod hold;
 mod keyed;
+mod shared;
 mod terms;
 
 use parking_lot::Mutex;

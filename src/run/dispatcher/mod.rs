@@ -16,7 +16,7 @@ mod pace;
 mod settle;
 mod stopping;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watch;
 
 use std::sync::Arc;
@@ -152,6 +152,7 @@ impl Dispatcher {
         let now = shared.clock.mono();
         let owner = Arc::clone(&shared.owner.read());
         let kinds = shared.registry.kinds().cloned().collect();
+        let frontier = Frontier::with(options.schedule.clone());
         let rng = match options.seed {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => rand::make_rng(),
@@ -162,7 +163,7 @@ impl Dispatcher {
             owner,
             options,
             kinds,
-            frontier: Frontier::new(),
+            frontier,
             slots,
             jobs,
             unstarted,
@@ -239,7 +240,7 @@ impl Dispatcher {
             self.introduce(now)?;
         }
         self.tell_transitions(now);
-        self.frontier.tick(now);
+        self.frontier.tick(now, self.shared.clock.wall());
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
@@ -249,7 +250,10 @@ impl Dispatcher {
             return Ok(if flood {
                 Next::Gather(GATHER_STEP)
             } else {
-                Next::Wait(self.patience().map(|patience| patience.min(left)).or(Some(left)))
+                // What has come already and needs a turn waits for it like everything else.
+                let sooner =
+                    self.patience().filter(|patience| !patience.is_zero() && *patience < left);
+                Next::Wait(sooner.or(Some(left)))
             });
         }
         let again = !waiting && !self.tally.owner_lost && self.turn(now)?;

@@ -1,6 +1,6 @@
 //! The dispatcher alone: a clock that stands, no threads, and a test in place of the workers.
 
-mod trouble;
+pub(in crate::run) mod trouble;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 

@@ -1,3 +1,5 @@
+//! Who gets what, and who is told to give it back.
+
 use super::*;
 
 /// A key and its shares, and a time that its owners report at.

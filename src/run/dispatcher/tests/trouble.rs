@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, Observation, WallMs};
 use crate::queue::store::*;
@@ -17,7 +17,10 @@ const REMAINING: u8 = 2;
 
 /// The switch.
 #[derive(Clone, Default)]
-pub(super) struct Trouble(Arc<AtomicU8>);
+pub(in crate::run) struct Trouble {
+    what: Arc<AtomicU8>,
+    turns: Arc<AtomicU64>,
+}
 
 struct Locked {
     inner: Box<dyn Store>,
@@ -25,26 +28,36 @@ struct Locked {
 }
 
 impl Trouble {
-    pub(super) fn around(&self, inner: Box<dyn Store>) -> Box<dyn Store> {
+    pub(in crate::run) fn around(&self, inner: Box<dyn Store>) -> Box<dyn Store> {
         Box::new(Locked { inner, trouble: self.clone() })
     }
 
     /// Neither turns nor scans from now on.
-    pub(super) fn begin(&self) {
-        self.0.store(TURNS, SeqCst);
+    pub(in crate::run) fn begin(&self) {
+        self.what.store(TURNS, SeqCst);
     }
 
     /// Only the question what remains is not answered.
-    pub(super) fn begin_with_remaining(&self) {
-        self.0.store(REMAINING, SeqCst);
+    pub(in crate::run) fn begin_with_remaining(&self) {
+        self.what.store(REMAINING, SeqCst);
     }
 
-    pub(super) fn end(&self) {
-        self.0.store(NONE, SeqCst);
+    pub(in crate::run) fn end(&self) {
+        self.what.store(NONE, SeqCst);
+    }
+
+    /// Whether turns and scans are refused.
+    pub(in crate::run) fn is_on(&self) -> bool {
+        self.what.load(SeqCst) == TURNS
+    }
+
+    /// How many turns were made.
+    pub(in crate::run) fn turns(&self) -> u64 {
+        self.turns.load(SeqCst)
     }
 
     fn check(&self, what: u8) -> Result<(), StoreError> {
-        match self.0.load(SeqCst) == what {
+        match self.what.load(SeqCst) == what {
             true => Err(StoreError::Busy { path: PathBuf::from("a test") }),
             false => Ok(()),
         }
@@ -82,6 +95,7 @@ impl Store for Locked {
     }
     fn turn(&mut self, turn: &Turn<'_>) -> Result<TurnReport, StoreError> {
         self.trouble.check(TURNS)?;
+        self.trouble.turns.fetch_add(1, SeqCst);
         self.inner.turn(turn)
     }
     fn ready_lanes(
