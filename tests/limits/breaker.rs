@@ -33,7 +33,7 @@ fn a_host_that_is_down_is_probed_once_in_a_while_by_all_processes_together() {
         24,
         "[breaker]\nfailures = 3\nopen_seconds = 1\nsuccesses = 2\ngive_up_seconds = 900",
     );
-    let all = ["orch-a", "orch-b", "orch-c"].map(|client| crowd.start(client));
+    let all = ["orch-a", "orch-b", "orch-c"].map(|client| crowd.start(client, 4));
     let first = crowd.origin.until("the first request", |seen| !seen.is_empty())[0].begin;
     let known = first + KNOWN_WITHIN;
     let is_probe = |one: &&Seen| one.begin > known;
@@ -69,7 +69,7 @@ fn ends(crowd: &Crowd) -> Vec<(String, String)> {
 fn check_given_up(processes: &[&str]) {
     let (crowd, is_up) =
         crowd(30, "[breaker]\nfailures = 3\nopen_seconds = 1\nsuccesses = 2\ngive_up_seconds = 2");
-    let all: Vec<_> = processes.iter().map(|client| crowd.start(client)).collect();
+    let all: Vec<_> = processes.iter().map(|client| crowd.start(client, 4)).collect();
     // Whoever comes last may find nothing left that could have failed under it.
     let codes: Vec<_> = all.into_iter().map(|process| process.end().code).collect();
     assert!(codes.iter().all(|code| matches!(code, Some(0 | 3))), "{codes:?}");
@@ -83,7 +83,7 @@ fn check_given_up(processes: &[&str]) {
 
     is_up.store(true, SeqCst);
     assert_eq!(crowd.place.ok(&format!("queue retry-failed --host {HOST}")).out, "requeued 30\n");
-    crowd.start("orch-z").end().code(0);
+    crowd.start("orch-z", 4).end().code(0);
     crowd.assert_all_done(30);
     assert_eq!(crowd.origin.seen().len(), asked + 30, "asked more than once each");
 }

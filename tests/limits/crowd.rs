@@ -56,8 +56,8 @@ impl Crowd {
         self.place.import(&self.hosts.iter().flat_map(lines).collect::<Vec<_>>());
     }
 
-    /// A run whose requests say that they are `client`'s.
-    pub(super) fn start(&self, client: &str) -> Running {
+    /// A run of so many workers whose requests say that they are `client`'s.
+    pub(super) fn start(&self, client: &str, workers: usize) -> Running {
         let sections: String = self.hosts.iter().map(Host::section).collect();
         let proxy = self.origin.proxy();
         self.place.write(
@@ -65,7 +65,7 @@ impl Crowd {
             format!(
                 "[fetch]\nproxy = \"{proxy}\"\nuser_agent = \"{client}\"\nobey_robots = false\n\
                  resolvers = [\"line\"]\n[log]\nlevel = \"warn\"\n\
-                 [orchestrator]\nmax_workers = 24\nmax_job_attempts = 50\nretry_backoff_seconds = 1\n\
+                 [orchestrator]\nmax_workers = {workers}\nmax_job_attempts = 50\nretry_backoff_seconds = 1\n\
                  retry_backoff_max_seconds = 1\njitter_seconds = 0\n{}\n{sections}",
                 self.config
             ),

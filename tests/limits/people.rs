@@ -31,8 +31,8 @@ fn what_people_say_of_a_host_holds_for_three_processes_at_once() {
     if !crowd.has_hosts_command() {
         return;
     }
-    crowd.import(400);
-    let all = ["orch-a", "orch-b", "orch-c"].map(|client| crowd.start(client));
+    crowd.import(200);
+    let all = ["orch-a", "orch-b", "orch-c"].map(|client| crowd.start(client, 12));
     let origin = &crowd.origin;
     origin.until("four at once", |seen| most_at_once(&of_host(seen, "busy.test")).0 == 4);
 
@@ -60,7 +60,7 @@ fn what_people_say_of_a_host_holds_for_three_processes_at_once() {
     for process in all {
         process.end().code(0);
     }
-    crowd.assert_all_done(800);
+    crowd.assert_all_done(400);
     let broken = crowd.broken(&origin.seen());
     assert!(broken.is_empty(), "{broken:#?}");
 }
@@ -83,11 +83,12 @@ fn a_stopped_process_keeps_its_slot_and_is_named_and_goes_on_where_it_was() {
     origin.freeze("orch-a", true);
     let job = |host: usize, n: usize| crowd.hosts[host].job(n);
     crowd.place.import(&[job(0, 0), job(0, 1), job(1, 0)]);
-    let stopped = crowd.start("orch-a");
+    // As many workers as it will have requests: what comes later is left to the other one.
+    let stopped = crowd.start("orch-a", 2);
     origin.until("its requests", |seen| seen.len() == 2);
-    // A second one, so that the first is not the sole one any more when it is stopped.
     crowd.place.import(&[job(2, 0)]);
-    let other = crowd.start("orch-b");
+    let other = crowd.start("orch-b", 4);
+    // Then the first is not the sole one any more.
     origin.until("the other one to be served", |seen| {
         seen.iter().any(|one| one.asked.client == "orch-b" && one.status == 200)
     });

@@ -10,6 +10,9 @@ use super::origin::{Answer, Asked, Origin, Seen};
 use crate::support::until;
 
 const HOSTS: usize = 50;
+const WORKERS: usize = 24;
+/// The victim could use every slot there is.
+const VICTIMS_WORKERS: usize = 125;
 /// The process that is killed.
 const VICTIM: &str = "orch-b";
 /// How soon others must use what a dead process had.
@@ -25,7 +28,7 @@ fn jobs_per_host(default: usize) -> usize {
 
 fn hosts() -> Vec<Host> {
     let host = |n: usize| Host {
-        rate: (n % 5 == 0).then_some((8, 3)),
+        rate: n.is_multiple_of(5).then_some((8, 3)),
         ..Host::of(&format!("h{n:02}.test"), 1 + n % 4)
     };
     (0..HOSTS).map(host).collect()
@@ -71,10 +74,10 @@ fn check(crowd: &Crowd, jobs: usize, killed: Option<&str>) -> Vec<Seen> {
     assert!(twice.is_empty(), "given twice: {twice:?}");
     let filled = |host: &&Host| {
         let seen: Vec<&Seen> = seen.iter().filter(|one| one.asked.host == host.name).collect();
-        most_at_once(&seen).0 == host.cap
+        host.cap > 1 && most_at_once(&seen).0 == host.cap
     };
     let filled = crowd.hosts.iter().filter(filled).count();
-    assert!(filled > HOSTS / 2, "only {filled} hosts were ever asked as much as they allow");
+    assert!(filled >= HOSTS / 10, "only {filled} hosts were ever asked as much as they allow");
     seen
 }
 
@@ -82,7 +85,7 @@ fn check(crowd: &Crowd, jobs: usize, killed: Option<&str>) -> Vec<Seen> {
 fn one_process_keeps_every_limit_of_fifty_hosts() {
     let per_host = jobs_per_host(20);
     let crowd = crowd(per_host);
-    crowd.start("orch-a").end().code(0);
+    crowd.start("orch-a", WORKERS).end().code(0);
     check(&crowd, HOSTS * per_host, None);
 }
 
@@ -91,9 +94,9 @@ fn three_processes_keep_every_limit_together_and_use_what_a_killed_one_had() {
     let per_host = jobs_per_host(30);
     let (crowd, jobs) = (crowd(per_host), HOSTS * per_host);
     // It begins alone, and others join it.
-    let first = crowd.start("orch-a");
+    let first = crowd.start("orch-a", WORKERS);
     crowd.origin.until("the first to get going", |seen| given(seen) >= jobs / 20);
-    let (mut victim, last) = (crowd.start(VICTIM), crowd.start("orch-c"));
+    let (victim, last) = (crowd.start(VICTIM, VICTIMS_WORKERS), crowd.start("orch-c", WORKERS));
     let is_at_work = |seen: &[Seen], client: &str| {
         seen.iter().filter(|one| one.asked.client == client && one.status == 200).count() >= 10
     };
@@ -103,8 +106,9 @@ fn three_processes_keep_every_limit_together_and_use_what_a_killed_one_had() {
     // It gets no answers any more, so that when it dies it is sure to hold whole hosts.
     crowd.origin.freeze(VICTIM, true);
     until("the victim to hold whole hosts", || {
-        // Not while one of them was told to slow down: then nobody may ask it.
-        held_by_victim(&crowd, crowd.origin.now()).len() >= 5 || victim.is_over()
+        let done = given(&crowd.origin.seen());
+        assert!(done < jobs * 3 / 4, "the others were done before the victim held whole hosts");
+        held_by_victim(&crowd, crowd.origin.now()).len() >= 5
     });
     let killed_at = crowd.origin.now();
     let held = held_by_victim(&crowd, killed_at);
