@@ -119,7 +119,17 @@ fn while_another_is_sole_nothing_is_granted() {
     table.scene.sole = Sole::WasMe;
     table.check(1, &KeyReport { running: 3, wanted: 1, ..has(3) }, 3, Some(2), &[]);
     table.scene.sole = Sole::Nobody;
-    table.check(2, &wants(3), 1, None, &[1]);
+    table.check(2, &wants(3), 1, None, &[]);
+}
+
+#[test]
+fn a_holder_is_rung_once_in_a_share_period_however_often_it_is_asked() {
+    let mut table = table(fixed(2));
+    table.check(1, &wants(2), 2, None, &[]);
+    table.check(2, &wants(2), 0, None, &[1]);
+    table.check(2, &wants(2), 0, None, &[]);
+    table.scene.now = table.scene.now.plus(SHARE_PERIOD);
+    table.check(2, &wants(2), 0, None, &[1]);
 }
 
 #[test]
