@@ -435,15 +435,14 @@ impl Gate {
     }
 
     /// Adds the tokens.
-    fn pay(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        permit.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
-            let key = permit.key().clone();
-            // First: a slot that it gives back is not one that lacks.
-            permit.refund();
-            match no_token {
-                NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
-                NoToken::Ask => self.refused(&key, Refusal::Token(on), now),
-            }
+    fn pay(&self, mut permit: Permit, now: Mono) -> Result<Permit, Wait> {
+        let Err((on, no_token)) = permit.pay(&self.inner.means, now) else { return Ok(permit) };
+        let key = permit.key().clone();
+        // First: a slot that it gives back is not one that lacks.
+        permit.refund();
+        Err(match no_token {
+            NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
+            NoToken::Ask => self.refused(&key, Refusal::Token(on), now),
         })
     }
 

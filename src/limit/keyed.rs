@@ -177,7 +177,7 @@ impl KeyedLimiter {
         });
         let mut told = Vec::new();
         for (key, allowance) in allowances {
-            let _ = table.update(key.into(), |entry, _| entry.allowance = *allowance);
+            table.update(key.into(), |entry, _| entry.allowance = *allowance);
         }
         table.entries.for_each(|part, entry| {
             if std::mem::take(&mut entry.refused) {

@@ -2,13 +2,21 @@
 //!
 //! ```text
 //!   Gate::try_admit(key, now)
-//!     0. Holds          a server said to slow down    nobody asks it before its time
+//!     0. Book           a server said to slow down, a breaker is open, a person paused it: nobody asks before its time
 //!     1. KeyedLimiter   resolver slot, host slot      both or neither, under one lock
 //!     2. TokenBucket    resolver token, host token    a refusal gives back what was taken before it
 //!     -> Permit         dropped: the slots return; refunded: the tokens too
+//!
+//!   Gate::failed, hold, answered …  ──event──▶ Book: a replica of each key's record ──terms──▶ slots and rates (Means)
+//!                                               ▲   │ news(): events, what lacks, what is given back
+//!                                      learn(): │   ▼
+//!                             records, shares   the turn of a store
 //! ```
 //!
-//! Invariant 4 is held here for one process: at every instant, permits out per key <= that key's limit
+//! Alone in the world, or told to be the only process, a gate uses its limits as it pleases. Where processes share, a slot or a token is
+//! used only once a store granted it: `division` is how they ask, and give back.
+//!
+//! Invariant 4 is held here: at every instant, permits out per key <= that key's limit, over all processes that divide it
 //! (a limit lowered below what is out admits nobody until enough have returned).
 //!
 //! Must never ask the time (it is passed in), block, or hold a lock while calling out.

@@ -27,16 +27,11 @@ impl Permit {
         Permit { slots, tokens: Tokens::default(), gate, is_paid: false }
     }
 
-    /// Adds the tokens. Where one lacks: the key that lacks it, and the permit with what was taken.
-    pub(super) fn pay(
-        mut self,
-        means: &Means,
-        now: Mono,
-    ) -> Result<Permit, (Permit, LimitKey, NoToken)> {
-        match means.take_tokens(self.slots.key(), now, &mut self.tokens) {
-            Ok(()) => Ok(Permit { is_paid: true, ..self }),
-            Err((on, refused)) => Err((self, on, refused)),
-        }
+    /// Adds the tokens. Where one lacks, the key that lacks it; what was taken before is to be [refunded](Permit::refund).
+    pub(super) fn pay(&mut self, means: &Means, now: Mono) -> Result<(), (LimitKey, NoToken)> {
+        means.take_tokens(self.slots.key(), now, &mut self.tokens)?;
+        self.is_paid = true;
+        Ok(())
     }
 
     pub(super) fn is_paid(&self) -> bool {

@@ -10,8 +10,8 @@ use super::super::{Gate, KeyLimits, Limits, Permit, Rate, WaitReason};
 use super::{both, host, limit_host, limit_resolver, resolver};
 use crate::job::{Key, LimitKey, Mono};
 use crate::share::{
-    Claim, Configured, KeyNews, KeyRecord, KeyReply, Scene, Shares, Sole, Told, divide, state_of,
-    told_by_sole,
+    Claim, Configured, KeyNews, KeyRecord, KeyReply, Scene, Shares, Sole, Told, Transition, divide,
+    state_of, told_by_sole,
 };
 
 /// What a store keeps of keys.
@@ -232,7 +232,7 @@ impl World {
 
 #[test]
 fn over_all_processes_no_more_run_than_a_key_has_and_no_more_start_than_its_rate_allows() {
-    for seed in 0..2_000 {
+    for seed in 0..1_000 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut world = World::new(3);
         for _ in 0..150 {
@@ -360,6 +360,115 @@ fn what_happens_between_a_turn_and_its_reply_is_neither_undone_nor_lost() {
     assert!(world.toy.rung.contains(&1));
     world.turn(1, true, |_| ());
     assert!(held(&world, 1));
+}
+
+/// Whatever ran before it opened, ended when, and was told when.
+#[test]
+fn of_all_processes_one_at_a_time_probes_a_host_whose_breaker_is_half_open() {
+    let (a, key) = (limit_host("a"), host("a"));
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut world = World::new(3);
+        (0..3).for_each(|at| world.start(at));
+        for _ in 0..6 {
+            (0..3).for_each(|at| world.turn(at, true, |_| ()));
+            for at in 0..3 {
+                let _ = world.processes[at].running.is_empty() && world.admit(at, &key);
+            }
+            world.now = world.now.plus(Duration::from_millis(20));
+        }
+        assert!((0..3).all(|at| world.processes[at].running.len() == 1), "one slot each");
+        let now = world.now;
+        let opened = (0..5).filter_map(|_| world.processes[0].gate.failed(&a, now, now)).count();
+        assert_eq!(opened, 1);
+        assert_eq!(world.processes[0].gate.transitions(now).len(), 1);
+        assert!(world.processes[0].gate.has_urgent_news(now));
+        world.turn(0, true, |_| ());
+        let told = random.random_range(0..3);
+        (1..=told).for_each(|at| world.turn(at, true, |_| ()));
+        world.now = now.plus(Duration::from_secs(61));
+        // Whoever was not told by then was stopped.
+        (1..3).for_each(|at| world.turn(at, true, |_| ()));
+        let mut probes = 0;
+        for _ in 0..300 {
+            let at = random.random_range(0..3);
+            match random.random_range(0..6) {
+                0 => _ = world.processes[at].running.pop(),
+                1..4 => world.turn(at, random.random_bool(0.9), |_| ()),
+                _ if world.admit(at, &key) => {
+                    let running = world.processes.iter().map(|process| process.running.len());
+                    assert_eq!(running.sum::<usize>(), 1, "seed {seed}: {:#?}", world.story);
+                    probes += 1;
+                }
+                _ => world.now = world.now.plus(Duration::from_millis(20)),
+            }
+        }
+        assert!(probes > 0, "seed {seed}: {:#?}", world.story);
+    }
+}
+
+#[test]
+fn a_probe_that_succeeds_three_times_gives_the_host_back_to_everybody() {
+    let (a, key) = (limit_host("a"), host("a"));
+    let mut world = World::new(2);
+    (0..2).for_each(|at| world.start(at));
+    (0..2).for_each(|at| world.turn(at, true, |_| ()));
+    let now = world.now;
+    (0..5).for_each(|_| _ = world.processes[0].gate.failed(&a, now, now));
+    (0..2).for_each(|at| world.turn(at, true, |_| ()));
+    let until = now.plus(Duration::from_mins(1));
+    let opened = [(a.clone(), Transition::Opened { until })];
+    assert_eq!(world.processes[0].gate.transitions(now), opened);
+    let wait = world.processes[1].gate.try_admit(&key, now).unwrap_err();
+    assert_eq!((wait.reason, wait.until), (WaitReason::Open, Some(until)));
+    world.now = until;
+    let now = world.now;
+    assert!(!world.admit(0, &key), "it has to ask");
+    assert_eq!(world.processes[0].gate.transitions(now), [(a.clone(), Transition::HalfOpened)]);
+    world.turn(0, true, |_| ());
+    for _ in 0..3 {
+        assert!(world.admit(0, &key) && !world.admit(0, &key) && !world.admit(1, &key));
+        world.now = world.now.plus(Duration::from_millis(1));
+        world.processes[0].gate.answered(&a, world.now, world.now);
+        world.processes[0].running.clear();
+    }
+    assert_eq!(world.processes[0].gate.transitions(world.now), [(a, Transition::Closed)]);
+    for _ in 0..3 {
+        (0..2).for_each(|at| world.turn(at, true, |_| ()));
+        (0..2).for_each(|at| _ = world.admit(at, &key));
+    }
+    let running: usize = world.processes.iter().map(|process| process.running.len()).sum();
+    assert_eq!(running, 3);
+}
+
+#[test]
+fn tokens_and_the_end_of_an_answer_are_told_and_come_back() {
+    let mut world = World::new(2);
+    let lone = KeyLimits { max_concurrent: Some(1), rate: Some("1/3s".parse().unwrap()) };
+    world.toy.configured.insert(limit_host("l"), lone);
+    (0..2).for_each(|at| world.start(at));
+    (0..2).for_each(|at| world.processes[at].gate.set(limit_host("l"), lone));
+    (0..2).for_each(|at| world.turn(at, true, |_| ()));
+    let key = host("l");
+    assert!(!world.admit(0, &key) && !world.admit(1, &key));
+    world.turn(0, true, |_| ());
+    assert!(world.admit(0, &key));
+    world.now = world.now.plus(Duration::from_secs(10));
+    let ended = world.now;
+    world.processes[0].running.pop().unwrap().end(ended);
+    assert!(!world.admit(1, &key));
+    (0..2).for_each(|at| world.turn(at, true, |_| ()));
+    (0..2).for_each(|at| world.turn(at, true, |_| ()));
+    assert!(!world.admit(1, &key), "the interval counts from the end of the answer");
+    world.now = ended.plus(Duration::from_millis(2_999));
+    assert!(!world.admit(0, &key) && !world.admit(1, &key));
+    world.now = ended.plus(Duration::from_secs(3));
+    for _ in 0..3 {
+        (0..2).for_each(|at| world.turn(at, true, |_| ()));
+        (0..2).for_each(|at| _ = world.admit(at, &key));
+    }
+    let running: usize = world.processes.iter().map(|process| process.running.len()).sum();
+    assert_eq!(running, 1, "{:#?}", world.story);
 }
 
 #[test]
