@@ -29,6 +29,9 @@ const ERRORS: [ErrorReason; 2] = [ErrorReason::Dns, ErrorReason::Timeout];
 /// What `retry-failed` is asked for by.
 const REASONS: [&str; 5] = ["dns", "timeout", "robots", "crashed", "ok"];
 
+/// A lane as people would name it, and a priority of its jobs.
+type LaneName = (Priority, Kind, Key, Option<Box<str>>);
+
 struct Process {
     store: Box<dyn Store>,
     owner: Owner,
@@ -55,7 +58,7 @@ pub(super) struct World {
     /// The ids of all owners, in the order they registered.
     owners: Vec<Box<str>>,
     /// Every lane that was ever seen ready.
-    lanes: BTreeMap<(Priority, Kind, Key, Option<Box<str>>), LaneId>,
+    lanes: BTreeMap<LaneName, LaneId>,
     /// The highest epoch seen of each row.
     epochs: BTreeMap<JobRow, Epoch>,
     /// Tokens under which a job was accepted finished.

@@ -13,14 +13,16 @@ use crate::queue::store::MAX_TAG_LANES;
 /// No more lanes than this are remembered: memory must not grow with the number of hosts (invariant 10).
 const MAX_REMEMBERED: usize = 16_384;
 
+/// Lanes of one kind, under their tag (empty for none) and key.
+type ByTag = HashMap<Box<str>, HashMap<Key, Arc<Lane>>>;
+
 /// The lanes this handle has met lately.
 ///
 /// Must be cleared when a transaction that used it is rolled back: it may know lanes that do not exist.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     by_id: HashMap<LaneId, Arc<Lane>>,
-    /// Under their kind, tag (empty for none) and key.
-    by_name: HashMap<Kind, HashMap<Box<str>, HashMap<Key, Arc<Lane>>>>,
+    by_name: HashMap<Kind, ByTag>,
     /// Tags known to be in the database: those that lanes are told apart by.
     tags: HashSet<Box<str>>,
 }
