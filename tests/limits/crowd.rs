@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::origin::{Asked, Origin, Seen};
 use crate::support::{Place, Running};
 
+/// How often a job may fail.
+pub(super) const ATTEMPTS: usize = 8;
+
 /// A host, and what it is limited to.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
@@ -65,7 +68,7 @@ impl Crowd {
             format!(
                 "[fetch]\nproxy = \"{proxy}\"\nuser_agent = \"{client}\"\nobey_robots = false\n\
                  resolvers = [\"line\"]\n[log]\nlevel = \"warn\"\n\
-                 [orchestrator]\nmax_workers = {workers}\nmax_job_attempts = 50\nretry_backoff_seconds = 1\n\
+                 [orchestrator]\nmax_workers = {workers}\nmax_job_attempts = {ATTEMPTS}\nretry_backoff_seconds = 1\n\
                  retry_backoff_max_seconds = 1\njitter_seconds = 0\n{}\n{sections}",
                 self.config
             ),
