@@ -276,6 +276,9 @@ impl Pages {
     ) -> Vec<KeyReport> {
         let mut keys = self.division.active.clone();
         if claim != Claim::Keep {
+            // What ran here when others came may have ended since: the store is to know that it has none.
+            let with_slots = self.entries.iter().filter(|(_, entry)| entry.share.slots > 0);
+            keys.extend(with_slots.map(|(part, _)| part.to_limit_key()));
             keys.extend(self.means.slots.in_use().into_iter().map(|in_use| in_use.key));
         }
         for (key, bucket) in self.means.all_buckets() {
@@ -455,7 +458,11 @@ impl Pages {
         (self.division.known, self.division.has_more) = (reply.version, reply.more);
         let is_sole_one = reply.is_sole && reply.is_alone;
         match self.division.mode {
-            Mode::Sole if !is_sole_one => self.open(now),
+            Mode::Sole if !is_sole_one => {
+                // What was said as the sole one asked for nothing, and the reply grants nothing.
+                self.entries.for_each(|_, entry| entry.told = None);
+                self.open(now);
+            }
             Mode::Shared if reply.is_sole && !reply.is_alone => self.division.must_open = true,
             _ => {}
         }
@@ -511,7 +518,8 @@ impl Pages {
         if is_at_rest && self.entries.get(key.into()).is_none() && !is_shared {
             return;
         }
-        let (policy, closes, bucket) = (self.policy, self.division.closes, self.means.bucket(key));
+        let Division { closes, must_open, .. } = self.division;
+        let (policy, bucket) = (self.policy, self.means.bucket(key));
         let configured = answer.configured.stricter(self.configured(key));
         let entry = self.entry(key);
         let before = entry.record.standing(now, &policy);
@@ -522,7 +530,7 @@ impl Pages {
         entry.share.tokens_awaited = answer.tokens_awaited && is_shared;
         let was_known = entry.share.is_known;
         if is_shared {
-            entry.share.is_known = true;
+            entry.share.is_known |= told.is_some() || !must_open;
         } else {
             entry.share = Share::default();
         }

@@ -103,6 +103,7 @@ impl Record<'_> {
     }
 }
 
+/// The service's rate fills its bucket in a second: after a kill it begins empty, for nobody knows what was spent.
 fn place_of(web: &Web) -> Place {
     let place = Place::new();
     let base = web.unpaywall();
@@ -111,7 +112,7 @@ fn place_of(web: &Web) -> Place {
         format!(
             "[fetch]\nallow_private_addresses = true\ncontact_email = \"harvest@orch-demo.dev\"\n\
              resolvers = [\"line\", \"unpaywall\"]\n\
-             [resolvers.unpaywall]\nbase_url = \"{base}\"\nmax_concurrent = 8\n\
+             [resolvers.unpaywall]\nbase_url = \"{base}\"\nmax_concurrent = 8\nrate = \"1000/s\"\n\
              [orchestrator]\nmax_per_host = 6\nmax_job_attempts = 9\nmax_job_losses = 1000\n\
              retry_backoff_seconds = 1\nretry_backoff_max_seconds = 1\njitter_seconds = 0\n"
         ),

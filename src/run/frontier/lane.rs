@@ -9,10 +9,10 @@ use super::{ByPriority, LEVELS};
 use crate::job::{Lane, Leased, Mono, WallMs};
 use crate::limit::{Gate, Permit, Wait};
 
-/// Where a lane is with its jobs of one priority.
+/// Where a lane is with its jobs of one urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Standing {
-    /// In no line: it has none, or is parked, or a more urgent claim of its own is to be served first.
+    /// Not in line: it has none, or is parked, or a more urgent claim of its own is to be served first.
     #[default]
     Out,
     /// In line, under this ticket.
@@ -27,10 +27,13 @@ pub(super) struct LaneState {
     pub(super) class: Class,
     pub(super) held: ByPriority<VecDeque<Leased>>,
     pub(super) in_store: ByPriority<bool>,
+    /// By urgency: levels that are as urgent by now share one place in line.
     pub(super) standing: ByPriority<Standing>,
     pub(super) in_served: ByPriority<bool>,
-    /// Its class has had the turn of the job that it starts next: when its place was claimed.
+    /// By urgency: its class has had the turn of the job that it starts next, when its place was claimed.
     pub(super) is_charged: ByPriority<bool>,
+    /// Permits that others had since it last started a job, while it was refused; -1 right after: the next refusal is its own doing.
+    pub(super) passed_over: i32,
     /// What it waits for, and the number of the refusal.
     pub(super) parked: Option<(Wait, u64)>,
     /// The permit that its claim at this level took: for a job at least as urgent.
@@ -52,6 +55,7 @@ impl LaneState {
             standing: Default::default(),
             in_served: Default::default(),
             is_charged: Default::default(),
+            passed_over: 0,
             parked: None,
             reserved: None,
             wanted: 0,
@@ -74,9 +78,18 @@ impl LaneState {
         }
     }
 
+    /// The level whose turn it is when it is that of the lane in the line of that urgency, if it has work there.
+    pub(super) fn first_of(&self, urgency: usize) -> Option<usize> {
+        if self.ages.is_none() {
+            return Some(urgency).filter(|at| self.has_work(*at));
+        }
+        let there = |at: &usize| self.urgency(*at) == urgency && self.has_work(*at);
+        (0..LEVELS).filter(there).min_by_key(|at| self.order(*at))
+    }
+
     /// Its levels, those first that go first.
     pub(super) fn levels(&self) -> [usize; LEVELS] {
-        let mut levels = [0, 1, 2, 3, 4];
+        let mut levels = std::array::from_fn(|at| at);
         if self.ages.is_some() {
             levels.sort_by_key(|at| self.order(*at));
         }
@@ -134,6 +147,22 @@ impl LaneState {
 
     pub(super) fn has_reserved(&self, at: usize) -> bool {
         self.reserved.as_ref().is_some_and(|(level, _)| *level == at)
+    }
+
+    /// Whether a permit was reserved for its turn at this level, or for one that is as urgent.
+    pub(super) fn has_reserved_for(&self, at: usize) -> bool {
+        self.reserved.as_ref().is_some_and(|(level, _)| self.urgency(*level) == self.urgency(at))
+    }
+
+    /// Whether others have had more permits in its stead than the heaviest class may, for one of its own.
+    pub(super) fn is_overdue(&self, heaviest: u32) -> bool {
+        let had = u64::try_from(self.passed_over).unwrap_or(0);
+        had > 0 && had * u64::from(self.class.weight) >= u64::from(heaviest)
+    }
+
+    /// Whether the permit was reserved for a claim that came to nothing.
+    pub(super) fn has_reserved_in_vain(&self) -> bool {
+        self.reserved.as_ref().is_some_and(|(level, _)| !self.has_work(*level))
     }
 
     /// Gives back a permit that nothing is to be started under; whether there was one.

@@ -22,12 +22,10 @@ pub(super) struct Class {
     pub(super) weight: u32,
 }
 
-/// A lane that waits to start, or to be leased for, a job of one priority.
+/// A lane that waits to start a job, or to be leased for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) lane: LaneId,
-    /// The level of the priority.
-    pub(super) at: usize,
     /// Its number: a lane that went to another line leaves an entry behind that is no longer its own.
     pub(super) ticket: u64,
 }
@@ -62,9 +60,14 @@ impl Line {
         self.joined(class).entries.push_back(entry);
     }
 
-    /// Gives a lane its turn back.
+    /// Gives a lane its turn back, or one that is overdue.
     pub(super) fn push_front(&mut self, entry: Entry) {
         self.first.push_front(entry);
+    }
+
+    /// Lets a lane go before every class, after those that do already.
+    pub(super) fn push_before_classes(&mut self, entry: Entry) {
+        self.first.push_back(entry);
     }
 
     /// The next in line. `is_own` tells an entry from one that was left behind.
@@ -144,7 +147,7 @@ mod tests {
     const OTHERS: Class = Class { index: 0, weight: 1 };
 
     fn entry(lane: i64, ticket: u64) -> Entry {
-        Entry { lane: LaneId(lane), at: 2, ticket }
+        Entry { lane: LaneId(lane), ticket }
     }
 
     /// Who has the next turns, when everybody comes back at once.

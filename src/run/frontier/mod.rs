@@ -90,6 +90,8 @@ pub struct Frontier {
     lanes: HashMap<LaneId, LaneState>,
     /// Tags with a weight: the class of their lanes.
     classes: HashMap<Box<str>, Class>,
+    /// The greatest weight.
+    heaviest: u32,
     aging: Option<Aging>,
     /// Lanes that hold jobs, or have them in the store, and were not refused, by urgency: whose turn it is, in order.
     line: ByPriority<Line>,
@@ -139,6 +141,7 @@ impl Frontier {
             (tag, Class { index: index + 1, weight: weight.max(1) })
         };
         Frontier {
+            heaviest: schedule.weights.values().copied().max().unwrap_or(0).max(1),
             classes: schedule.weights.into_iter().enumerate().map(class).collect(),
             aging: schedule.aging.map(Aging::new),
             ..Frontier::default()
@@ -229,8 +232,8 @@ impl Frontier {
         (0..LEVELS).find_map(|urgency| {
             let mut passed = Vec::new();
             let next = self.next_of(urgency, gate, now, (room, most_claims), &mut passed);
-            for (id, at) in passed.into_iter().rev() {
-                self.put_first(id, at);
+            for id in passed.into_iter().rev() {
+                self.put_first(id, urgency);
                 self.wake(id);
             }
             next
@@ -244,15 +247,22 @@ impl Frontier {
         gate: &Gate,
         now: Mono,
         (room, most_claims): (usize, usize),
-        passed: &mut Vec<(LaneId, usize)>,
+        passed: &mut Vec<LaneId>,
     ) -> Option<(Leased, Permit)> {
         while room > self.claimed.len() {
             let lanes = &self.lanes;
-            let Entry { lane: id, at, .. } =
-                self.line[urgency].pop(|entry| is_own(lanes, entry))?;
+            let id = self.line[urgency].pop(|entry| is_own(lanes, urgency, entry))?.lane;
             let Some(state) = self.lanes.get_mut(&id) else { continue };
-            state.standing[at] = Standing::Out;
-            if state.parked.is_some() && !state.has_reserved(at) {
+            state.standing[urgency] = Standing::Out;
+            let Some(at) = state.first_of(urgency) else {
+                // Others may have been kept out of line for the sake of its claim.
+                if state.has_reserved_in_vain() && state.give_back_reserved() {
+                    self.wake(id);
+                }
+                self.forget_if_idle(id);
+                continue;
+            };
+            if state.parked.is_some() && !state.has_reserved_for(at) {
                 continue;
             }
             if !state.held[at].is_empty() {
@@ -260,17 +270,11 @@ impl Frontier {
                     Err(wait) => self.park(id, wait),
                     Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
                 }
-            } else if !state.in_store[at] {
-                // Others may have been kept out of line for the sake of this claim.
-                if state.has_reserved(at) && state.give_back_reserved() {
-                    self.wake(id);
-                }
-                self.forget_if_idle(id);
             } else if self.claimed.len() < most_claims {
                 self.claim(gate, now, at, id);
             } else {
                 state.give_back_reserved();
-                passed.push((id, at));
+                passed.push(id);
             }
         }
         None
@@ -287,9 +291,9 @@ impl Frontier {
             Err(wait) => self.park(id, wait),
             Ok(permit) => {
                 state.reserved = Some((at, permit));
-                state.standing[at] = Standing::Claimed;
                 let (urgency, class) = (state.urgency(at), state.class);
-                if !std::mem::replace(&mut state.is_charged[at], true) {
+                state.standing[urgency] = Standing::Claimed;
+                if !std::mem::replace(&mut state.is_charged[urgency], true) {
                     self.line[urgency].charge(class);
                 }
                 self.claimed.push_back(Claim { urgency, at, lane: id });
@@ -301,6 +305,7 @@ impl Frontier {
         let state = self.lanes.get_mut(&id)?;
         let job = state.held[at].pop_front()?;
         state.running += 1;
+        state.passed_over = -1;
         self.held -= 1;
         for wanted in state.levels() {
             if state.in_store[wanted] && !state.in_served[wanted] {
@@ -308,8 +313,9 @@ impl Frontier {
                 self.served[state.urgency(wanted)].push_back((id, wanted));
             }
         }
-        if !std::mem::take(&mut state.is_charged[at]) {
-            self.line[state.urgency(at)].charge(state.class);
+        let urgency = state.urgency(at);
+        if !std::mem::take(&mut state.is_charged[urgency]) {
+            self.line[urgency].charge(state.class);
         }
         self.judge(id, at);
         self.wake(id);
@@ -425,20 +431,20 @@ impl Frontier {
 
     /// Puts lanes that claimed a place at the front of the line.
     fn unclaim(&mut self) {
-        for Claim { at, lane, .. } in std::mem::take(&mut self.claimed).into_iter().rev() {
+        for Claim { urgency, lane, .. } in std::mem::take(&mut self.claimed).into_iter().rev() {
             if let Some(state) = self.lanes.get_mut(&lane) {
-                state.standing[at] = Standing::Out;
+                state.standing[urgency] = Standing::Out;
             }
-            self.put_first(lane, at);
+            self.put_first(lane, urgency);
         }
     }
 
-    fn put_first(&mut self, id: LaneId, at: usize) {
+    fn put_first(&mut self, id: LaneId, urgency: usize) {
         if let Some(state) = self.lanes.get_mut(&id)
-            && state.standing[at] == Standing::Out
+            && state.standing[urgency] == Standing::Out
         {
-            let entry = enter(state, at, &mut self.tickets);
-            self.line[state.urgency(at)].push_front(entry);
+            let entry = enter(state, urgency, &mut self.tickets);
+            self.line[urgency].push_front(entry);
         }
     }
 
@@ -517,6 +523,7 @@ impl Frontier {
         self.parked_until.extend(wait.until.map(|until| (until, self.refusals, id)));
         self.parked_on.entry(wait.on.clone()).or_default().push_back(id);
         state.parked = Some((wait, self.refusals));
+        state.passed_over = state.passed_over.saturating_add(1);
     }
 
     fn unpark(&mut self, id: LaneId) {
@@ -534,25 +541,44 @@ impl Frontier {
                 self.parked_on.remove(&wait.on);
             }
         }
-        self.wake(id);
+        self.wake_as(id, true);
         self.forget_if_idle(id);
     }
 
-    /// Puts a lane in every line it belongs in, unless it is parked.
+    /// Puts a lane in every line it belongs in. Of a parked one, only what has its permit already.
     fn wake(&mut self, id: LaneId) {
+        self.wake_as(id, false);
+    }
+
+    /// The same. `was_refused`: it comes back to try again for a permit that others want too.
+    ///
+    /// The turns of the classes are those for the room there is, and no measure for who gets a permit: a class that has its turns under
+    /// other keys would never get one here. So where there are weights, lanes of the heaviest class are the first to try again, and
+    /// each other lane once it was passed over for as many permits as its weight is worth less.
+    fn wake_as(&mut self, id: LaneId, was_refused: bool) {
+        let was_refused = was_refused && !self.classes.is_empty();
         let Some(state) = self.lanes.get_mut(&id) else { return };
-        if state.parked.is_some() {
-            return;
-        }
-        for at in state.levels() {
-            if state.standing[at] == Standing::Out && state.has_work(at) {
-                let entry = enter(state, at, &mut self.tickets);
-                self.line[state.urgency(at)].push_back(state.class, entry);
+        for at in 0..LEVELS {
+            let urgency = state.urgency(at);
+            if state.standing[urgency] == Standing::Out
+                && state.has_work(at)
+                && (state.parked.is_none() || state.has_reserved(at))
+            {
+                let entry = enter(state, urgency, &mut self.tickets);
+                let line = &mut self.line[urgency];
+                if was_refused && state.is_overdue(self.heaviest) {
+                    line.push_front(entry);
+                } else if was_refused && state.class.weight >= self.heaviest {
+                    line.push_before_classes(entry);
+                } else {
+                    line.push_back(state.class, entry);
+                }
             }
         }
     }
 
-    /// Judges how urgent a lane's jobs of one level are, and has it go to another line where that changed: to its end.
+    /// Judges how urgent a lane's jobs of one level are, and has them go to another line where that changed: to its end, unless
+    /// the lane has others in it.
     fn judge(&mut self, id: LaneId, at: usize) {
         let Some(aging) = &mut self.aging else { return };
         let Some(state) = self.lanes.get_mut(&id) else { return };
@@ -564,19 +590,18 @@ impl Frontier {
             return;
         }
         // What was taken to be old may turn out young: then the permit is another's, unless it is about to be leased for.
-        let gave_back = urgency > before
-            && state.standing[at] != Standing::Claimed
-            && state.has_reserved(at)
-            && state.give_back_reserved();
-        if let Standing::InLine(left) = state.standing[at] {
-            let entry = enter(state, at, &mut self.tickets);
-            self.line[urgency].push_back(class, entry);
+        if urgency > before && state.standing[before] != Standing::Claimed && state.has_reserved(at)
+        {
+            state.give_back_reserved();
+        }
+        if let Standing::InLine(left) = state.standing[before]
+            && state.first_of(before).is_none()
+        {
+            state.standing[before] = Standing::Out;
             let lanes = &self.lanes;
-            self.line[before].leave(class, left, |entry| is_own(lanes, entry));
+            self.line[before].leave(class, left, |entry| is_own(lanes, before, entry));
         }
-        if gave_back {
-            self.wake(id);
-        }
+        self.wake(id);
     }
 
     fn forget_if_idle(&mut self, id: LaneId) {
@@ -587,16 +612,16 @@ impl Frontier {
 }
 
 /// A new entry for a lane, which is in line under it from now on.
-fn enter(state: &mut LaneState, at: usize, tickets: &mut u64) -> Entry {
+fn enter(state: &mut LaneState, urgency: usize, tickets: &mut u64) -> Entry {
     *tickets += 1;
-    state.standing[at] = Standing::InLine(*tickets);
-    Entry { lane: state.lane.id, at, ticket: *tickets }
+    state.standing[urgency] = Standing::InLine(*tickets);
+    Entry { lane: state.lane.id, ticket: *tickets }
 }
 
-/// Whether a lane is in line under that entry.
-fn is_own(lanes: &HashMap<LaneId, LaneState>, entry: &Entry) -> bool {
+/// Whether a lane is in the line of that urgency under that entry.
+fn is_own(lanes: &HashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
     let state = lanes.get(&entry.lane);
-    state.is_some_and(|state| state.standing[entry.at] == Standing::InLine(entry.ticket))
+    state.is_some_and(|state| state.standing[urgency] == Standing::InLine(entry.ticket))
 }
 
 #[cfg(test)]

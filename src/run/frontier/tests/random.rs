@@ -85,12 +85,23 @@ fn assert_nothing_idles(toy: &Toy, seed: u64) {
         !given_up && toy.gate.free(&lane.key, toy.now) != Some(0)
     });
     let Some(lane) = idle else { return };
-    let state = toy.frontier.lanes.get(&lane.id);
-    let known = state.map(|state| {
-        let held = state.held.iter().map(VecDeque::len).collect::<Vec<_>>();
-        (state.standing, state.in_store, held, state.parked.clone(), state.reserved.is_some())
-    });
-    panic!("seed {seed}: a worker and a permit idle while {lane:?} waits: {known:#?}");
+    panic!("seed {seed}: a worker and a permit idle while {lane:?} waits\n{}", known(toy));
+}
+
+/// All that the frontier knows, a lane on each line.
+fn known(toy: &Toy) -> String {
+    let lane = |(id, state): (&LaneId, &LaneState)| {
+        let held = state.held.each_ref().map(VecDeque::len);
+        let urgency: Vec<_> = (0..LEVELS).map(|at| state.urgency(at)).collect();
+        let LaneState { lane, standing, in_store, parked, running, .. } = state;
+        let reserved = state.reserved.as_ref().map(|(at, _)| *at);
+        format!(
+            "{id:?} {}: {running} run, held {held:?}, in store {in_store:?}, urgency {urgency:?}, \
+             {standing:?}, reserved {reserved:?}, parked {parked:?}",
+            lane.key
+        )
+    };
+    toy.frontier.lanes.iter().map(lane).collect::<Vec<_>>().join("\n")
 }
 
 /// The lanes with jobs that have not started, in the store or held.
@@ -130,7 +141,7 @@ fn limits_hold_nothing_idles_and_everything_ends() {
         let mut passed_over: BTreeMap<LaneId, usize> = BTreeMap::new();
         let mut ended = 0;
         for step in 0.. {
-            assert!(step < 3_000, "seed {seed}: {ended} of {added} ended");
+            assert!(step < 3_000, "seed {seed}: {ended} of {added} ended\n{}", known(&toy));
             if step < 60 && rng.random_bool(0.4) {
                 let count = rng.random_range(0..20);
                 toy.add(rng.random_range(0..lanes), rng.random_range(0..5), count);
@@ -244,14 +255,14 @@ fn among_jobs_that_may_start_the_most_urgent_goes_first() {
 }
 
 /// A queue that never runs dry: the longest that any job waited, in steps of a tenth of a second.
-fn longest_wait(seed: u64, schedule: Schedule) -> usize {
+fn longest_wait(seed: u64, schedule: Schedule) -> (usize, String) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut toy = toy(&mut rng);
     let limits = Limits { max_per_host: Some(rng.random_range(1..3)), ..Limits::default() };
     toy = Toy::new(limits, toy.lanes, toy.workers.min(3)).scheduled(schedule);
     let tenth = Duration::from_millis(100);
     let (mut longest, mut waits) = (0, BTreeMap::<i64, usize>::new());
-    for step in 0..1_500 {
+    for step in 0..STEPS {
         for lane in 0..toy.lanes.len() {
             for at in 0..LEVELS {
                 let waiting = toy.ready.get(&(at, toy.lanes[lane].id)).map_or(0, BTreeSet::len);
@@ -272,24 +283,25 @@ fn longest_wait(seed: u64, schedule: Schedule) -> usize {
         (0..toy.running.len()).for_each(|_| _ = toy.finish(0));
         toy.advance(tenth);
     }
-    longest.max(1_500 - waits.into_values().min().unwrap_or(1_500))
+    (longest.max(STEPS - waits.into_values().min().unwrap_or(STEPS)), known(&toy))
 }
 
 /// So many jobs of each lane and priority wait at any time.
 const MOST_WAITING: usize = 2;
+const STEPS: usize = 800;
 
 #[test]
 fn with_aging_nothing_starves_across_priorities() {
     let step = Duration::from_millis(500);
     let mut starved = 0;
-    for seed in 0..30 {
+    for seed in 0..12 {
         let weights = schedule(&mut StdRng::seed_from_u64(seed), false).weights;
         let aging = Schedule { aging: Some(step), weights: weights.clone() };
         // To rise, and then for each job before it a round of all lanes and priorities by their weights.
         let most = 5 * LEVELS + MOST_WAITING * 9 * LEVELS * (1 + MAX_WEIGHT as usize);
         let longest = longest_wait(seed, aging);
-        assert!(longest <= most, "seed {seed}: {longest} steps, {most} allowed");
-        starved += usize::from(longest_wait(seed, Schedule { aging: None, weights }) > most);
+        assert!(longest.0 <= most, "seed {seed}: {longest:?} steps, {most} allowed");
+        starved += usize::from(longest_wait(seed, Schedule { aging: None, weights }).0 > most);
     }
-    assert!(starved > 20, "without it, jobs starve: {starved}");
+    assert!(starved > 8, "without it, jobs starve: {starved}");
 }

@@ -104,6 +104,40 @@ fn a_tag_that_was_away_has_saved_nothing_up() {
     assert!((18..=24).contains(&starts[&1]), "{starts:?}");
 }
 
+/// One tag has all the turns at a fast host, and waits with the other one for the slot of a slow one: it once never got that.
+#[test]
+fn turns_elsewhere_do_not_count_at_a_key() {
+    for (tags, of_the_slow) in
+        [(["light", "light", "heavy"], [20, 80]), (["heavy", "light", "heavy"], [20, 80])]
+    {
+        let hosts = ["fast", "slow", "slow"];
+        let lanes = hosts.iter().zip(tags).zip(1..);
+        let lanes =
+            lanes.map(|((host, tag), id)| tagged(&lane(id, None, Some(host)), tag)).collect();
+        let limits = Limits { max_per_host: Some(1), ..Limits::default() };
+        let mut toy = Toy::new(limits, lanes, 4).scheduled(weights(&[("light", 1), ("heavy", 4)]));
+        (0..3).for_each(|lane| _ = toy.add(lane, 2, 2_000));
+        for step in 0..1_000 {
+            toy.settle();
+            let fast = toy.running.iter().position(|(job, _)| job.lane.id == LaneId(1)).unwrap();
+            toy.finish(fast);
+            if step % 10 == 0 {
+                toy.finish(0);
+            }
+        }
+        let starts = |lane| toy.started.iter().filter(|id| **id == LaneId(lane)).count();
+        assert!(starts(1) > 900);
+        for (lane, expected) in [2, 3].into_iter().zip(of_the_slow) {
+            assert!(
+                starts(lane).abs_diff(expected) <= 5,
+                "{tags:?}: {} and {}",
+                starts(2),
+                starts(3)
+            );
+        }
+    }
+}
+
 #[test]
 fn a_more_urgent_job_goes_before_any_weight() {
     let mut toy = backlog_and_import(["a", "a"], Some(1), weights(&[("now", 1_000)]));
