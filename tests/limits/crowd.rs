@@ -59,8 +59,19 @@ impl Crowd {
         self.place.import(&self.hosts.iter().flat_map(lines).collect::<Vec<_>>());
     }
 
-    /// A run of so many workers whose requests say that they are `client`'s.
+    /// A run of so many workers whose requests say that they are `client`'s. It ends when nothing is left.
     pub(super) fn start(&self, client: &str, workers: usize) -> Running {
+        self.configure(client, workers);
+        self.place.start(&format!("-q --config {client}.toml queue run --drain"))
+    }
+
+    /// The same, but it ends when it is told to.
+    pub(super) fn stay(&self, client: &str, workers: usize) -> Running {
+        self.configure(client, workers);
+        self.place.start(&format!("-q --config {client}.toml queue run"))
+    }
+
+    fn configure(&self, client: &str, workers: usize) {
         let sections: String = self.hosts.iter().map(Host::section).collect();
         let proxy = self.origin.proxy();
         self.place.write(
@@ -73,7 +84,6 @@ impl Crowd {
                 self.config
             ),
         );
-        self.place.start(&format!("-q --config {client}.toml queue run --drain"))
     }
 
     /// Whether there is `orch queue hosts`; says so aloud where it is not.
@@ -151,18 +161,27 @@ fn over_rate(host: &Host, seen: &[&Seen], (rate, burst): (u32, u32)) -> Option<S
     (shortest < second / rate).then(|| format!("{}: a pause of {shortest:?} only", host.name))
 }
 
-/// Held back: how long after the answer that said to slow down somebody asked that host at the latest, within the second
-/// that such a hold lasts at least.
-pub(super) fn latest_after_told(seen: &[Seen]) -> Duration {
-    let told = seen.iter().filter(|one| one.status == 429);
-    let mut latest = Duration::ZERO;
-    for end in told.filter_map(|one| Some((&one.asked.host, one.end?))) {
-        let (host, end) = end;
-        let begins = seen.iter().filter(|one| one.asked.host == *host).map(|one| one.begin);
-        let within = begins.filter(|begin| (end..end + Duration::from_secs(1)).contains(begin));
-        latest = latest.max(within.map(|begin| begin - end).max().unwrap_or_default());
+/// Everybody who asked a host later than `known_within` after an answer that said to slow down, within the second that such
+/// a hold lasts at least; and how late anybody did.
+pub(super) fn asked_though_told(seen: &[Seen], known_within: Duration) -> (Vec<String>, Duration) {
+    let (mut impolite, mut latest) = (Vec::new(), Duration::ZERO);
+    for told in seen.iter().filter(|one| one.status == 429) {
+        let end = told.end.unwrap_or(told.begin);
+        let of_host = seen.iter().filter(|one| one.asked.host == told.asked.host);
+        for one in of_host.filter(|one| one.begin > end) {
+            let late = one.begin - end;
+            if late < Duration::from_secs(1) {
+                latest = latest.max(late);
+            }
+            if (known_within..Duration::from_secs(1)).contains(&late) {
+                let (asked, teller) = (&one.asked, &told.asked.client);
+                let (host, client, before) = (&asked.host, &asked.client, asked.before);
+                impolite
+                    .push(format!("{host}: {client} {late:?} after {teller} was told ({before})"));
+            }
+        }
     }
-    latest
+    (impolite, latest)
 }
 
 /// URLs that were given to two clients, neither of which is `killed`, or twice to one.
