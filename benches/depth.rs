@@ -21,7 +21,7 @@ use common::{insert, new_queue};
 use orch::handler::Context;
 use orch::job::{JobSpec, Key, LimitKey, Outcome};
 use orch::limit::Limits;
-use orch::run::{RunOptions, Runner};
+use orch::run::{RunOptions, Runner, StopCause};
 use orch::share::KeyLimits;
 
 const FULL: &str = "full.example";
@@ -92,7 +92,7 @@ fn main() {
     });
     print("come in", coming_in.collect());
     print("began", vec![ran_others[0].began.saturating_duration_since(began)]);
-    stop.stop_now();
+    stop.stop_now(StopCause::Asked);
     let report = run.join().expect("the run's thread");
     assert_eq!(report.done, (OTHERS + COMING_IN) as u64);
 }

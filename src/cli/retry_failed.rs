@@ -5,8 +5,9 @@ use clap::Args;
 use super::args;
 use super::error::{CliError, Exit};
 use super::session::Session;
-use crate::job::Reason;
+use crate::job::{LimitKey, Reason};
 use crate::queue::store::RetryFilter;
+use crate::share::KeyChange;
 
 /// Put failed jobs back, with a fresh allowance of attempts
 ///
@@ -43,6 +44,11 @@ pub(super) fn run(session: &mut Session, args: &RetryFailedArgs) -> Result<Exit,
         host: args.host.clone(),
     };
     let mut queue = session.open_existing()?;
+    if let (Some(host), false) = (&args.host, args.dry_run) {
+        // Before its jobs are put back: one that was given up would fail them as they come up.
+        let forgiven = KeyChange { forgive: true, ..KeyChange::default() };
+        queue.set_key(&LimitKey::Host(host.clone()), &forgiven)?;
+    }
     let jobs = queue.retry_failed(&filter, args.limit, args.dry_run)?;
     let what = if args.dry_run { "would requeue" } else { "requeued" };
     session.out.line(&format!("{what} {jobs}"))?;

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::origin::{Asked, Origin, Seen};
 use crate::support::{Place, Running};
 
+/// How often a job may fail.
+pub(super) const ATTEMPTS: usize = 8;
+
 /// A host, and what it is limited to.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
@@ -56,8 +59,19 @@ impl Crowd {
         self.place.import(&self.hosts.iter().flat_map(lines).collect::<Vec<_>>());
     }
 
-    /// A run of so many workers whose requests say that they are `client`'s.
+    /// A run of so many workers whose requests say that they are `client`'s. It ends when nothing is left.
     pub(super) fn start(&self, client: &str, workers: usize) -> Running {
+        self.configure(client, workers);
+        self.place.start(&format!("-q --config {client}.toml queue run --drain"))
+    }
+
+    /// The same, but it ends when it is told to.
+    pub(super) fn stay(&self, client: &str, workers: usize) -> Running {
+        self.configure(client, workers);
+        self.place.start(&format!("-q --config {client}.toml queue run"))
+    }
+
+    fn configure(&self, client: &str, workers: usize) {
         let sections: String = self.hosts.iter().map(Host::section).collect();
         let proxy = self.origin.proxy();
         self.place.write(
@@ -65,12 +79,11 @@ impl Crowd {
             format!(
                 "[fetch]\nproxy = \"{proxy}\"\nuser_agent = \"{client}\"\nobey_robots = false\n\
                  resolvers = [\"line\"]\n[log]\nlevel = \"warn\"\n\
-                 [orchestrator]\nmax_workers = {workers}\nmax_job_attempts = 50\nretry_backoff_seconds = 1\n\
+                 [orchestrator]\nmax_workers = {workers}\nmax_job_attempts = {ATTEMPTS}\nretry_backoff_seconds = 1\n\
                  retry_backoff_max_seconds = 1\njitter_seconds = 0\n{}\n{sections}",
                 self.config
             ),
         );
-        self.place.start(&format!("-q --config {client}.toml queue run --drain"))
     }
 
     /// Whether there is `orch queue hosts`; says so aloud where it is not.
@@ -148,18 +161,27 @@ fn over_rate(host: &Host, seen: &[&Seen], (rate, burst): (u32, u32)) -> Option<S
     (shortest < second / rate).then(|| format!("{}: a pause of {shortest:?} only", host.name))
 }
 
-/// Held back: how long after the answer that said to slow down somebody asked that host at the latest, within the second
-/// that such a hold lasts at least.
-pub(super) fn latest_after_told(seen: &[Seen]) -> Duration {
-    let told = seen.iter().filter(|one| one.status == 429);
-    let mut latest = Duration::ZERO;
-    for end in told.filter_map(|one| Some((&one.asked.host, one.end?))) {
-        let (host, end) = end;
-        let begins = seen.iter().filter(|one| one.asked.host == *host).map(|one| one.begin);
-        let within = begins.filter(|begin| (end..end + Duration::from_secs(1)).contains(begin));
-        latest = latest.max(within.map(|begin| begin - end).max().unwrap_or_default());
+/// Everybody who asked a host later than `known_within` after an answer that said to slow down, within the second that such
+/// a hold lasts at least; and how late anybody did.
+pub(super) fn asked_though_told(seen: &[Seen], known_within: Duration) -> (Vec<String>, Duration) {
+    let (mut impolite, mut latest) = (Vec::new(), Duration::ZERO);
+    for told in seen.iter().filter(|one| one.status == 429) {
+        let end = told.end.unwrap_or(told.begin);
+        let of_host = seen.iter().filter(|one| one.asked.host == told.asked.host);
+        for one in of_host.filter(|one| one.begin > end) {
+            let late = one.begin - end;
+            if late < Duration::from_secs(1) {
+                latest = latest.max(late);
+            }
+            if (known_within..Duration::from_secs(1)).contains(&late) {
+                let (asked, teller) = (&one.asked, &told.asked.client);
+                let (host, client, before) = (&asked.host, &asked.client, asked.before);
+                impolite
+                    .push(format!("{host}: {client} {late:?} after {teller} was told ({before})"));
+            }
+        }
     }
-    latest
+    (impolite, latest)
 }
 
 /// URLs that were given to two clients, neither of which is `killed`, or twice to one.

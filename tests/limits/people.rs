@@ -87,7 +87,7 @@ fn a_stopped_process_keeps_its_slot_and_is_named_and_goes_on_where_it_was() {
     let stopped = crowd.start("orch-a", 2);
     origin.until("its requests", |seen| seen.len() == 2);
     crowd.place.import(&[job(2, 0)]);
-    let other = crowd.start("orch-b", 4);
+    let other = crowd.stay("orch-b", 4);
     // Then the first is not the sole one any more.
     origin.until("the other one to be served", |seen| {
         seen.iter().any(|one| one.asked.client == "orch-b" && one.status == 200)
@@ -105,9 +105,9 @@ fn a_stopped_process_keeps_its_slot_and_is_named_and_goes_on_where_it_was() {
 
     origin.freeze("orch-a", false);
     stopped.signal(Signal::CONT);
-    for process in [stopped, other] {
-        process.end().code(0);
-    }
+    stopped.end().code(0);
+    other.signal(Signal::TERM);
+    other.end().code(143);
     crowd.assert_all_done(3 + 20);
     assert!(crowd.broken(&origin.seen()).is_empty());
 }
