@@ -176,7 +176,7 @@ impl Gate {
     /// [`Wait`] naming the first key that refuses.
     pub fn try_request(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
         self.check_standing(key, now)?;
-        self.admit(key, now)
+        self.begun(self.admit(key, now)?, now)
     }
 
     /// Makes of a permit that was given before one for a request that is to be made at once.
@@ -185,14 +185,17 @@ impl Gate {
     /// [`Wait`] when its key has been held meanwhile, or the permit was given without a token because the key was given up
     /// and there is none now. The permit has then been refunded.
     pub fn redeem(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        match self.check_standing(permit.key(), now) {
-            Ok(()) if permit.is_paid() => Ok(permit),
-            Ok(()) if permit.has_slots() => self.pay(permit, now),
-            Ok(()) => self.admit(permit.key(), now),
-            Err(wait) => {
-                permit.refund();
-                Err(wait)
-            }
+        let standing = self.check_standing(permit.key(), now);
+        if let Err(wait) = standing.and_then(|()| self.check_slots(&permit, now)) {
+            permit.refund();
+            return Err(wait);
+        }
+        let mut permit = permit;
+        permit.begin(now);
+        match permit.has_slots() {
+            _ if permit.is_paid() => Ok(permit),
+            true => self.begun(self.pay(permit, now)?, now),
+            false => self.try_request(permit.key(), now),
         }
     }
 
@@ -414,6 +417,39 @@ impl Gate {
         }
     }
 
+    /// Refuses a permit of slots that there are no more: what they were given under has become stricter since.
+    fn check_slots(&self, permit: &Permit, now: Mono) -> Result<(), Wait> {
+        if self.inner.book.is_shared() {
+            let refused = |on| self.refused(permit.key(), Refusal::Slot(on), now);
+            let over = self.inner.book.look(|pages| pages.over(permit.key()));
+            return over.map_or(Ok(()), |on| Err(refused(on)));
+        }
+        permit.over().map_or(Ok(()), |full| {
+            let reason = WaitReason::Full { running: full.running, limit: full.limit };
+            Err(Wait { on: full.on, reason, until: None })
+        })
+    }
+
+    /// What a permit was given for begins.
+    fn begun(&self, mut permit: Permit, now: Mono) -> Result<Permit, Wait> {
+        permit.begin(now);
+        if permit.is_paid() {
+            return Ok(permit);
+        }
+        let buckets =
+            parts(permit.key()).into_iter().zip(self.inner.means.buckets_of(permit.key()));
+        let slowest = buckets
+            .filter_map(|(part, bucket)| {
+                let rate = bucket?.rate();
+                Some((rate.per / rate.count.max(1), part?.to_limit_key()))
+            })
+            .max();
+        // A permit that was paid for has a part with a rate.
+        let (interval, on) = slowest.unwrap_or_else(|| (Duration::ZERO, LimitKey::Host("".into())));
+        permit.refund();
+        Err(Wait { on, reason: WaitReason::Rate, until: Some(now.plus(interval)) })
+    }
+
     fn permit(&self, slots: Slots) -> Permit {
         let gate = (!slots.key().is_free()).then(|| self.clone());
         Permit::unpaid(slots, gate)
@@ -421,7 +457,11 @@ impl Gate {
 
     /// A permit of slots and tokens.
     fn admit(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
-        self.pay(self.unpaid(key, now)?, now)
+        self.unpaid(key, now)?.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
+            let wait = self.refused(permit.key(), Refusal::Token(on, no_token), now);
+            permit.return_untouched();
+            wait
+        })
     }
 
     /// A permit of the slots alone.
@@ -438,7 +478,7 @@ impl Gate {
         }
     }
 
-    /// Adds the tokens.
+    /// Adds the tokens to a permit that was out already.
     fn pay(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
         permit.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
             let wait = self.refused(permit.key(), Refusal::Token(on, no_token), now);

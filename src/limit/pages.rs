@@ -6,7 +6,7 @@
 use crate::job::{Key, LimitKey, Mono};
 use crate::share::{Configured, KeyEvent, KeyLimits, KeyRecord, Policy, Standing, Transition};
 
-use super::by_key::{ByKey, PerPart, parts};
+use super::by_key::{ByKey, Part, PerPart, parts};
 use super::division::Division;
 use super::entry::{Entry, Frozen, Phase};
 use super::gate::{GivenUp, Wait, WaitReason};
@@ -86,6 +86,18 @@ impl Pages {
     /// How many may run at once under each part of `key`, whoever runs them.
     pub(super) fn limits(&self, key: &Key) -> PerPart<Option<u32>> {
         parts(key).map(|part| self.entries.get(part?)?.terms.max_concurrent)
+    }
+
+    /// A part of `key` whose slots were granted under laxer terms than hold now.
+    pub(super) fn over(&self, key: &Key) -> Option<LimitKey> {
+        let is_over = |part: &Part<'_>| {
+            self.entries.get(*part).is_some_and(|entry| {
+                let running = || self.means.slots.running(&part.to_limit_key());
+                let most = entry.terms.max_concurrent;
+                entry.share.frozen != Frozen::No || most.is_some_and(|most| running() > most)
+            })
+        };
+        parts(key).into_iter().flatten().find(is_over).map(Part::to_limit_key)
     }
 
     /// What this process was configured with.

@@ -142,6 +142,7 @@ pub fn divide(
     }
     let view = View::of(record, shares, scene);
     let mut ring = if waits { view.holders_to_ask(me) } else { Vec::new() };
+    ring.extend(view.idlers_to_ask(me));
     if mine.slots < had.slots || tokens_are_back {
         ring.extend(view.waiters_to_tell(me));
     }
@@ -173,6 +174,7 @@ pub fn told_by_sole(
     shares.retain(|_, share| !share.is_nothing());
     let answer = KeyAnswer {
         keep: None,
+        idle_awaited: false,
         tokens_awaited: false,
         ..state_of(&report.key, record, shares, me, scene)
     };
@@ -199,6 +201,7 @@ pub fn state_of(
         slots: share.slots,
         tokens: share.tokens,
         keep: view.keep(me),
+        idle_awaited: view.idle_awaited(me),
         tokens_awaited: view.tokens_awaited(me),
         next_token: view.next_token(),
     }

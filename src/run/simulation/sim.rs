@@ -31,6 +31,8 @@ use crate::share::{KeyEvent, SHARE_PERIOD, WhyGivenUp};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A process that takes so many steps in one instant never waits.
 const MOST_STEPS: usize = 20_000;
+/// So many steps no world needs.
+const MOST_STEPS_IN_ALL: u64 = 200_000;
 /// How long a request takes that nobody answers.
 const TIME_OUT: Duration = Duration::from_secs(3);
 /// The lines of a trace that a violation shows.
@@ -109,6 +111,8 @@ struct Line {
     since: Mono,
     /// Jobs of the same key and priority that began before one of these.
     passed: usize,
+    /// Those of the same key that were less urgent.
+    overlooked: usize,
 }
 
 /// How a world ended.
@@ -572,6 +576,9 @@ impl Sim {
     /// As [`crate::run::drive`] does once.
     fn step(&mut self, n: usize) -> Result<(), String> {
         self.steps += 1;
+        if self.steps > MOST_STEPS_IN_ALL {
+            return Err("livelock: much is done, and little comes of it".to_owned());
+        }
         let now = self.now();
         let turns = self.trouble.turns();
         let process = &mut self.processes[n];
@@ -959,8 +966,10 @@ impl Sim {
         let (mut owed, mut lines) = (BTreeMap::new(), BTreeMap::new());
         for ready in ready.into_iter().filter(|_| !is_disturbed) {
             let (at, lane) = ((ready.lane.id, ready.priority), ready.lane);
-            let line =
-                self.lines.get(&at).map_or(Line { since: now, passed: 0 }, |(_, line)| *line);
+            let line = self
+                .lines
+                .get(&at)
+                .map_or(Line { since: now, passed: 0, overlooked: 0 }, |(_, line)| *line);
             lines.insert(at, (Arc::clone(&lane), line));
             if !self.has_worker_for(&lane) {
                 continue;
@@ -996,12 +1005,13 @@ impl Sim {
             if lane.key != job.lane.key || !kinds.contains(&lane.kind.as_str()) {
                 continue;
             }
-            if *priority < job.priority && !has_aging && now.since(line.since) > patience {
-                let waited = now.since(line.since);
+            // What begins with it at the same instant, when a key opens, has overlooked nobody.
+            line.overlooked +=
+                usize::from(*priority < job.priority && now.since(line.since) > patience);
+            if line.overlooked > workers + 2 && !has_aging {
                 let (id, urgent) = (&job.artifact_id, *priority);
-                return Err(format!(
-                    "priority: {id} before {urgent:?} of {lane:?} after {waited:?}"
-                ));
+                let times = line.overlooked;
+                return Err(format!("priority: {id} before {urgent:?} of {lane:?}, {times} times"));
             }
             line.passed += usize::from(*priority == job.priority);
             if line.passed > most {
