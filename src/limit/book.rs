@@ -17,8 +17,8 @@ pub(super) struct Book {
     alarms: AtomicUsize,
     /// How many keys something is known of.
     known: AtomicUsize,
-    /// 1 where limits are enforced by shares.
-    is_shared: AtomicUsize,
+    /// 1 where limits are enforced by shares, and while that is being found out.
+    may_be_shared: AtomicUsize,
     /// Locked before buckets and slots. What is known takes hold in the order it came.
     pages: Mutex<Pages>,
 }
@@ -30,7 +30,7 @@ impl Book {
             slots,
             alarms: AtomicUsize::new(0),
             known: AtomicUsize::new(0),
-            is_shared: AtomicUsize::new(0),
+            may_be_shared: AtomicUsize::new(0),
             pages: Mutex::new(Pages::new(means, policy, max_per_host)),
         }
     }
@@ -45,11 +45,20 @@ impl Book {
             self.alarms.store(pages.alarms(), Ordering::Release);
             self.known.store(pages.entries.len(), Ordering::Release);
             let is_shared = usize::from(pages.division.is_shared());
-            self.is_shared.store(is_shared, Ordering::Release);
+            self.may_be_shared.store(is_shared, Ordering::Release);
             result
         };
         awaited.iter().for_each(|key| self.slots.tell(key));
         result
+    }
+
+    /// The same for a change after which limits may be enforced by shares: whoever is refused for it finds that out.
+    pub(super) fn change_shares<R>(
+        &self,
+        change: impl FnOnce(&mut Pages, &mut Vec<LimitKey>) -> R,
+    ) -> R {
+        self.may_be_shared.store(1, Ordering::Release);
+        self.change(change)
     }
 
     /// Asks `question` of what is known.
@@ -75,8 +84,8 @@ impl Book {
         self.known.load(Ordering::Acquire) > 0
     }
 
-    /// Whether limits are enforced by shares.
-    pub(super) fn is_shared(&self) -> bool {
-        self.is_shared.load(Ordering::Acquire) > 0
+    /// Whether limits are enforced by shares, or may be in a moment.
+    pub(super) fn may_be_shared(&self) -> bool {
+        self.may_be_shared.load(Ordering::Acquire) > 0
     }
 }

@@ -16,12 +16,11 @@ use crate::share::{
     Claim, KeyAnswer, KeyEvent, KeyNews, KeyReply, KeyReport, SHARE_PERIOD, Standing,
 };
 
-use super::bucket::NoToken;
 use super::by_key::parts;
 use super::entry::{Asks, Entry, Frozen, InNews, Share};
 use super::gate::{Wait, WaitReason};
-use super::keyed::Allowance;
-use super::pages::Pages;
+use super::keyed::{Allowance, Full};
+use super::pages::{MAX_REMEMBERED, Pages};
 
 /// The most keys asked for in one turn; those not asked for longest come first.
 const MAX_ASKS: usize = 512;
@@ -53,6 +52,8 @@ pub(super) struct Division {
     /// What runs, as the store was last told, and when.
     shown: BTreeMap<LimitKey, u32>,
     shown_at: Mono,
+    /// A turn was made since that may have changed it.
+    is_unshown: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,9 +101,10 @@ impl Division {
 impl Pages {
     /// See [`Gate::divide`](super::Gate::divide) and [`Gate::start_anew`](super::Gate::start_anew).
     pub(super) fn divide(&mut self) {
-        let seen = self.division.seen;
+        let Division { seen, closes, .. } = self.division;
         let active = std::mem::take(&mut self.division.active);
-        self.division = Division { mode: Mode::Shared, seen, active, ..Division::default() };
+        self.division =
+            Division { mode: Mode::Shared, seen, closes, active, ..Division::default() };
         self.means.all_buckets().iter().for_each(|(_, bucket)| bucket.part());
         self.share_what_runs();
         self.entries.for_each(|_, entry| {
@@ -202,20 +204,13 @@ impl Pages {
         let asked =
             |on| Wait { on, reason: WaitReason::Shared, until: Some(now.plus(SHARE_PERIOD)) };
         match refusal {
-            Refusal::Slot(on) => {
-                let running = self.means.slots.running(&on);
-                match self.entries.get((&on).into()) {
-                    Some(entry) if self.division.is_shared() && entry.has_all() => {
-                        let limit = entry.terms.max_concurrent.unwrap_or_default();
-                        Wait { on, reason: WaitReason::Full { running, limit }, until: None }
-                    }
-                    _ => asked(on),
-                }
+            Refusal::Slot(full) => {
+                let entry = self.entries.get((&full.on).into());
+                // With all that anybody may have, only one of its own can return.
+                let is_full = !self.division.is_shared() || entry.is_some_and(Entry::has_all);
+                if is_full { full.into() } else { asked(full.on) }
             }
-            Refusal::Token(on, NoToken::Until(until)) => {
-                Wait { on, reason: WaitReason::Rate, until: Some(until) }
-            }
-            Refusal::Token(on, NoToken::Ask) => asked(on),
+            Refusal::Token(on) => asked(on),
         }
     }
 
@@ -250,21 +245,10 @@ impl Pages {
             entry.urgent_at(self.means.slots.running(key), tokens.map_or(0, |hand| hand.tokens()))
         });
         let by_time = match division.mode {
-            Mode::Sole => {
-                let due = division.shown_at.plus(SOON);
-                (division.seen < due || self.shows_something_new()).then_some(due)
-            }
+            Mode::Sole => division.is_unshown.then(|| division.shown_at.plus(SOON)),
             _ => division.alone_since.map(|since| since.plus(SOON)),
         };
         of_keys.chain(by_time).min()
-    }
-
-    /// Whether something else runs than the store was told.
-    fn shows_something_new(&self) -> bool {
-        let in_use = self.means.slots.in_use();
-        let is_new = |key: &LimitKey, running: u32| self.division.shown.get(key) != Some(&running);
-        self.division.shown.len() != in_use.len().min(MAX_SHOWN)
-            || in_use.len() <= MAX_SHOWN && in_use.iter().any(|row| is_new(&row.key, row.running))
     }
 
     /// See [`Gate::news`](super::Gate::news).
@@ -273,7 +257,7 @@ impl Pages {
         let claim = self.division.claim(now);
         let reports = match self.division.mode {
             Mode::Alone => return None,
-            Mode::Shared => self.shared_reports(claim, now),
+            Mode::Shared => self.shared_reports(claim, now, awaited),
             Mode::Sole => self.sole_reports(now),
         };
         self.division.sent = Some(Sent { claim, at: now });
@@ -284,9 +268,17 @@ impl Pages {
         Some(KeyNews { now, known, claim, policy: self.policy, reports })
     }
 
-    fn shared_reports(&mut self, claim: Claim, now: Mono) -> Vec<KeyReport> {
+    fn shared_reports(
+        &mut self,
+        claim: Claim,
+        now: Mono,
+        awaited: &mut Vec<LimitKey>,
+    ) -> Vec<KeyReport> {
         let mut keys = self.division.active.clone();
         if claim != Claim::Keep {
+            // What ran here when others came may have ended since: the store is to know that it has none.
+            let with_slots = self.entries.iter().filter(|(_, entry)| entry.share.slots > 0);
+            keys.extend(with_slots.map(|(part, _)| part.to_limit_key()));
             keys.extend(self.means.slots.in_use().into_iter().map(|in_use| in_use.key));
         }
         for (key, bucket) in self.means.all_buckets() {
@@ -296,15 +288,38 @@ impl Pages {
                 keys.insert(key);
             }
         }
+        keys.extend(self.idlest());
         let askers = self.askers(&keys);
         let mut reports = Vec::with_capacity(keys.len());
         for key in keys {
             // A tenure may be over.
-            self.settle(&key, now);
+            if self.settle(&key, now) {
+                awaited.push(key.clone());
+            }
             let asks = askers.contains(&key);
             reports.extend(self.report_of(key, asks, claim, now));
         }
         reports
+    }
+
+    /// Of too many keys some that nobody has used for long: what idles there is given back, and then they can be forgotten.
+    fn idlest(&mut self) -> Vec<LimitKey> {
+        if self.entries.len() <= MAX_REMEMBERED {
+            return Vec::new();
+        }
+        let idle = self.entries.iter().filter(|(_, entry)| {
+            entry.share.slots > 0 && !entry.share.is_lacking() && entry.told.is_none()
+        });
+        let mut idle: Vec<_> =
+            idle.map(|(part, entry)| (entry.touched, part.to_limit_key())).collect();
+        idle.sort_unstable();
+        let idlest: Vec<LimitKey> = idle.into_iter().take(MAX_ASKS).map(|(_, key)| key).collect();
+        for key in &idlest {
+            if let Some(entry) = self.entries.get_mut(key.into()) {
+                entry.share.is_surplus = true;
+            }
+        }
+        idlest
     }
 
     /// Those that may ask in this turn.
@@ -387,6 +402,7 @@ impl Pages {
             in_use.into_iter().map(|in_use| (in_use.key, in_use.running)).collect();
         // When nothing runs this may be the last turn.
         let is_due = self.division.shown_at.plus(SOON) <= now || running.is_empty();
+        self.division.is_unshown = !is_due;
         if is_due {
             let shown = std::mem::take(&mut self.division.shown);
             self.division.shown_at = now;
@@ -444,7 +460,11 @@ impl Pages {
         (self.division.known, self.division.has_more) = (reply.version, reply.more);
         let is_sole_one = reply.is_sole && reply.is_alone;
         match self.division.mode {
-            Mode::Sole if !is_sole_one => self.open(now),
+            Mode::Sole if !is_sole_one => {
+                // What was said as the sole one asked for nothing, and the reply grants nothing.
+                self.entries.for_each(|_, entry| entry.told = None);
+                self.open(now);
+            }
             Mode::Shared if reply.is_sole && !reply.is_alone => self.division.must_open = true,
             _ => {}
         }
@@ -501,7 +521,8 @@ impl Pages {
         if is_at_rest && self.entries.get(key.into()).is_none() && !is_shared {
             return;
         }
-        let (policy, closes, bucket) = (self.policy, self.division.closes, self.means.bucket(key));
+        let Division { closes, must_open, .. } = self.division;
+        let (policy, bucket) = (self.policy, self.means.bucket(key));
         let configured = answer.configured.stricter(self.configured(key));
         let entry = self.entry(key);
         let before = entry.record.standing(now, &policy);
@@ -512,15 +533,23 @@ impl Pages {
         let is_awaited = answer.idle_awaited && is_shared;
         entry.share.idle_awaited = entry.share.idle_awaited.or(Some(now)).filter(|_| is_awaited);
         entry.share.tokens_awaited = answer.tokens_awaited && is_shared;
+        let was_known = entry.share.is_known;
         if is_shared {
-            entry.share.is_known = true;
+            entry.share.is_known |= told.is_some() || !must_open;
         } else {
             entry.share = Share::default();
         }
         if let Some(told) = told.as_ref().filter(|_| is_shared) {
             entry.share.receive(&answer, told, told_at, now);
         }
+        // What was granted in answer to a report was granted under these very terms.
+        let frozen = entry.share.frozen;
+        let half_opened = entry.pass_to(now, &configured);
+        if told.is_some() || !was_known {
+            entry.share.frozen = frozen;
+        }
         let is_open = entry.record.standing(now, &policy) == Standing::Open;
+        self.transitions.extend(half_opened.map(|change| (key.clone(), change)));
         let mut tell = is_open && before != Standing::Open;
         if let Some(bucket) = &bucket {
             tell |= match (is_shared, told) {
@@ -539,8 +568,8 @@ impl Pages {
 /// What somebody was refused for want of.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Slot(LimitKey),
-    Token(LimitKey, NoToken),
+    Slot(Full),
+    Token(LimitKey),
 }
 
 impl Entry {
@@ -591,12 +620,13 @@ impl Entry {
 impl Share {
     /// What was granted, in answer to what was told at `told_at`.
     fn receive(&mut self, answer: &KeyAnswer, told: &InNews, told_at: Mono, now: Mono) {
-        self.slots = answer.slots;
+        (self.slots, self.is_surplus) = (answer.slots, false);
         if self.frozen == Frozen::Told {
             self.frozen = Frozen::No;
         }
         if answer.slots > told.kept {
             self.granted_at = now;
+            (self.lacks_earlier, self.lacks_later) = (false, None);
         }
         let tokens = told.hand.map_or(0, |hand| hand.tokens);
         if answer.tokens > tokens {

@@ -80,6 +80,8 @@ pub(super) struct Share {
     pub(super) tokens_at: Mono,
     /// When the store said that it would have another one.
     pub(super) tokens_due: Mono,
+    /// There are too many keys, and this one is not used: what idles is given back.
+    pub(super) is_surplus: bool,
     /// Others wait: so many it may keep.
     pub(super) keep: Option<u32>,
     /// Others want what idles here, since then.
@@ -192,7 +194,7 @@ impl Entry {
         if self.terms.max_concurrent.is_none() {
             return 0;
         }
-        if !share.is_known || share.frozen != Frozen::No {
+        if !share.is_known || share.is_surplus || share.frozen != Frozen::No {
             return running;
         }
         match share.keep {

@@ -14,7 +14,7 @@ use super::book::Book;
 use super::bucket::NoToken;
 use super::by_key::parts;
 use super::division::Refusal;
-use super::keyed::{InUse, Slots};
+use super::keyed::{Full, InUse, Slots};
 use super::means::Means;
 use super::pages::Verdict;
 use super::permit::Permit;
@@ -165,7 +165,9 @@ impl Gate {
             Verdict::Open => self.admit(key, now),
             Verdict::Waits(wait) => Err(wait),
             // A share is for requests.
-            Verdict::GivenUp(_) if self.inner.book.is_shared() => Ok(self.permit(Slots::none(key))),
+            Verdict::GivenUp(_) if self.inner.book.may_be_shared() => {
+                Ok(self.permit(Slots::none(key)))
+            }
             Verdict::GivenUp(_) => self.unpaid(key, now),
         }
     }
@@ -261,7 +263,7 @@ impl Gate {
     /// From now on limits are divided among processes: nothing may start that is limited before a store has said, in a [`KeyReply`], that this
     /// process is the sole one, or what its share is. A gate that was never told so is alone in the world.
     pub fn divide(&self) {
-        self.inner.book.change(|pages, _| pages.divide());
+        self.inner.book.change_shares(|pages, _| pages.divide());
     }
 
     /// What this process was configured with: for every host, and by key.
@@ -295,7 +297,7 @@ impl Gate {
 
     /// The turn was made, and this is the reply.
     pub fn learn(&self, reply: KeyReply, now: Mono) {
-        self.inner.book.change(|pages, awaited| pages.learn(reply, now, awaited));
+        self.inner.book.change_shares(|pages, awaited| pages.learn(reply, now, awaited));
     }
 
     /// The turn was not made: everything in its news is to be told again.
@@ -305,7 +307,7 @@ impl Gate {
 
     /// The owner was lost, and its shares with it: as at the beginning, nothing may start before the store has said what this process has.
     pub fn start_anew(&self) {
-        self.inner.book.change(|pages, _| pages.divide());
+        self.inner.book.change_shares(|pages, _| pages.divide());
     }
 
     /// How breakers have changed since the last call, as far as it happened here: by an answer, or by the passing of time up to `now`.
@@ -326,7 +328,7 @@ impl Gate {
         let (means, book) = (&self.inner.means, &self.inner.book);
         match book.standing(key, now) {
             Verdict::Waits(_) => return Some(0),
-            Verdict::GivenUp(_) if book.is_shared() => return None,
+            Verdict::GivenUp(_) if book.may_be_shared() => return None,
             Verdict::GivenUp(_) => return means.slots.free(key),
             Verdict::Open => {}
         }
@@ -468,38 +470,34 @@ impl Gate {
     fn unpaid(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
         match self.inner.means.slots.try_acquire(key) {
             Ok(slots) => Ok(self.permit(slots)),
-            Err(full) if self.inner.book.is_shared() => {
-                Err(self.refused(key, Refusal::Slot(full.on), now))
-            }
-            Err(full) => {
-                let reason = WaitReason::Full { running: full.running, limit: full.limit };
-                Err(Wait { on: full.on, reason, until: None })
-            }
+            Err(full) => Err(self.refused(key, Refusal::Slot(full), now)),
         }
     }
 
     /// Adds the tokens to a permit that was out already.
     fn pay(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
         permit.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
-            let wait = self.refused(permit.key(), Refusal::Token(on, no_token), now);
+            let key = permit.key().clone();
+            // First: a slot that it gives back is not one that lacks.
             permit.refund();
-            wait
+            match no_token {
+                NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
+                NoToken::Ask => self.refused(&key, Refusal::Token(on), now),
+            }
         })
     }
 
     /// What to tell somebody who was refused, and what is to be asked of the store for them.
     fn refused(&self, key: &Key, refusal: Refusal, now: Mono) -> Wait {
         match refusal {
-            Refusal::Token(on, NoToken::Until(until)) if !self.inner.book.is_shared() => {
-                Wait { on, reason: WaitReason::Rate, until: Some(until) }
-            }
+            Refusal::Slot(full) if !self.inner.book.may_be_shared() => full.into(),
             refusal => self.inner.book.change(|pages, _| pages.refused(key, refusal, now)),
         }
     }
 
     /// See [`Permit::end`]: of a permit of `slots`, whose request ended at `now`.
     pub(super) fn restart_lone_rates(&self, slots: &Slots, now: Mono) {
-        let limits = if self.inner.book.is_shared() {
+        let limits = if self.inner.book.may_be_shared() {
             self.inner.book.look(|pages| pages.limits(slots.key()))
         } else {
             slots.limits()
@@ -530,6 +528,13 @@ fn normalised(key: LimitKey) -> LimitKey {
         LimitKey::Host(name) => normalise_host(name).map(LimitKey::Host),
     };
     normal.unwrap_or(key)
+}
+
+impl From<Full> for Wait {
+    fn from(full: Full) -> Wait {
+        let Full { on, running, limit } = full;
+        Wait { on, reason: WaitReason::Full { running, limit }, until: None }
+    }
 }
 
 impl From<WhyWaiting> for WaitReason {

@@ -141,6 +141,8 @@ struct World {
     now: Mono,
     /// When tokens of `s` were spent.
     spent: Vec<Mono>,
+    /// What was done, for whoever has to find out why.
+    story: Vec<String>,
 }
 
 impl World {
@@ -153,10 +155,11 @@ impl World {
             is_there: false,
         });
         let (processes, now) = (processes.collect(), Mono::from_ms(10_000));
-        World { toy, processes, now, spent: Vec::new() }
+        World { toy, processes, now, spent: Vec::new(), story: Vec::new() }
     }
 
     fn start(&mut self, at: usize) {
+        self.story.push(format!("{:?} {at} starts", self.now));
         let gate = Gate::new(limits());
         gate.divide();
         self.processes[at] = Process { gate, running: Vec::new(), is_there: true };
@@ -164,6 +167,7 @@ impl World {
     }
 
     fn stop(&mut self, at: usize) {
+        self.story.push(format!("{:?} {at} stops", self.now));
         self.processes[at].running.clear();
         if let Some(news) = self.processes[at].gate.news(self.now) {
             self.toy.turn(at as i64, &news);
@@ -176,6 +180,7 @@ impl World {
         let process = &mut self.processes[at];
         let Ok(permit) = process.gate.try_admit(key, self.now) else { return false };
         process.running.push(permit);
+        self.story.push(format!("{:?} {at} admits {key}", self.now));
         if key.resolver.as_deref() == Some("s") {
             self.spent.push(self.now);
         }
@@ -185,12 +190,18 @@ impl World {
     /// A turn of one process, during which something may happen in it.
     fn turn(&mut self, at: usize, arrives: bool, meanwhile: impl FnOnce(&mut World)) {
         let Some(news) = self.processes[at].gate.news(self.now) else { return };
+        self.story.push(format!("{:?} {at} says {:?} {:?}", self.now, news.claim, news.reports));
         if !arrives {
+            self.story.push("in vain".to_owned());
             meanwhile(self);
             self.processes[at].gate.untold(news);
             return;
         }
         let reply = self.toy.turn(at as i64, &news);
+        let KeyReply { is_sole, is_alone, answers, .. } = &reply;
+        let told: Vec<_> =
+            answers.iter().map(|a| (&a.key, a.slots, a.keep, a.tokens, a.next_token)).collect();
+        self.story.push(format!("{at} hears sole {is_sole} alone {is_alone} {told:?}"));
         meanwhile(self);
         self.processes[at].gate.learn(reply, self.now);
     }
@@ -207,7 +218,7 @@ impl World {
             let permits = self.processes.iter().flat_map(|process| &process.running);
             let running =
                 permits.filter(|permit| permit.key().limits().any(|part| part == key)).count();
-            assert!(running <= cap, "seed {seed}: {running} of {cap} at {key} at {:?}", self.now);
+            assert!(running <= cap, "seed {seed}: {running} of {cap} at {key}: {:#?}", self.story);
         }
         for (first, from) in self.spent.iter().enumerate() {
             for (last, to) in self.spent.iter().enumerate().skip(first) {
@@ -269,13 +280,13 @@ fn over_all_processes_no_more_run_than_a_key_has_and_no_more_start_than_its_rate
 /// a while: within two share periods each of them gets something.
 #[test]
 fn nobody_waits_for_ever_however_keys_are_combined() {
-    for seed in 0..100 {
+    for seed in 0..10 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut world = World::new(3);
         (0..3).for_each(|at| world.start(at));
         let mut started = [0; 3];
         let mut ends: Vec<Vec<Mono>> = vec![Vec::new(); 3];
-        for _ in 0..2_000 {
+        for _ in 0..1_000 {
             world.now = world.now.plus(Duration::from_millis(5));
             for at in 0..3 {
                 let now = world.now;
@@ -300,7 +311,7 @@ fn nobody_waits_for_ever_however_keys_are_combined() {
             }
         }
         let least = started.iter().min().unwrap();
-        assert!(*least > 60, "seed {seed}: {started:?} in ten seconds");
+        assert!(*least > 30, "seed {seed}: {started:?} in five seconds");
     }
 }
 
