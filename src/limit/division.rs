@@ -501,7 +501,7 @@ impl Pages {
             let Some(entry) = self.entries.get_mut((&key).into()) else { continue };
             entry.told = None;
             (entry.share.keep, entry.share.tokens_awaited) = (None, false);
-            entry.share.idle_awaited = None;
+            (entry.share.idle_awaited, entry.share.is_over) = (None, false);
             if self.settle(&key, now) {
                 awaited.push(key);
             }
@@ -530,6 +530,7 @@ impl Pages {
         entry.answered_after = closes;
         let told = entry.told.take();
         entry.share.keep = answer.keep.filter(|_| is_shared);
+        entry.share.is_over = answer.is_over && is_shared;
         let is_awaited = answer.idle_awaited && is_shared;
         entry.share.idle_awaited = entry.share.idle_awaited.or(Some(now)).filter(|_| is_awaited);
         entry.share.tokens_awaited = answer.tokens_awaited && is_shared;

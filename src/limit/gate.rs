@@ -195,7 +195,7 @@ impl Gate {
         let mut permit = permit;
         permit.begin(now);
         match permit.has_slots() {
-            _ if permit.is_paid() => Ok(permit),
+            _ if permit.covers(&self.inner.means) => Ok(permit),
             true => self.begun(self.pay(permit, now)?, now),
             false => self.try_request(permit.key(), now),
         }

@@ -91,6 +91,14 @@ impl Means {
 }
 
 impl Tokens {
+    /// Whether there is one for each part of `key` that has a rate by now.
+    pub(super) fn cover(&self, means: &Means, key: &Key) -> bool {
+        let buckets = means.buckets_of(key).into_iter().zip(&self.taken);
+        let mut limited = buckets.filter_map(|(bucket, taken)| Some((bucket?, taken)));
+        limited
+            .all(|(bucket, taken)| taken.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &bucket)))
+    }
+
     /// Spends them; whether all are still good.
     pub(super) fn begin(&mut self, now: Mono) -> bool {
         if std::mem::replace(&mut self.is_begun, true) {

@@ -36,10 +36,17 @@ impl Permit {
         means: &Means,
         now: Mono,
     ) -> Result<Permit, (Permit, LimitKey, NoToken)> {
+        // Those that are void, or are not all that are needed now.
+        let _ = self.tokens.give_back();
         match means.take_tokens(self.slots.key(), now, &mut self.tokens) {
             Ok(()) => Ok(Permit { is_paid: true, ..self }),
             Err((on, refused)) => Err((self, on, refused)),
         }
+    }
+
+    /// Whether it was paid for all rates that there are by now.
+    pub(super) fn covers(&self, means: &Means) -> bool {
+        self.is_paid && self.tokens.cover(means, self.slots.key())
     }
 
     pub(super) fn is_paid(&self) -> bool {

@@ -175,6 +175,7 @@ macro_rules! for_each_store_check {
             a_stricter_declaration_reaches_who_has_a_share,
             buckets_are_empty_after_the_sole_owner_died,
             a_dead_owners_tokens_are_spent,
+            tokens_in_a_hand_are_asked_for,
             keys_are_listed_in_pages,
             records_at_rest_are_forgotten,
             the_bell_rings_for_shares,

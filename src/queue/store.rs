@@ -22,6 +22,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::job::{
     ArtifactId, Change, Epoch, JobRow, JobSpec, Key, Kind, Lane, LaneId, LeaseToken, Leased,
@@ -337,6 +338,9 @@ pub const MAX_TAG_LANES: usize = 64;
 
 /// One reply to [`Turn::keys`] tells of at most so many records that others changed; the next turn is told of more.
 pub const MAX_CHANGES_TOLD: usize = 256;
+
+/// A key that has been in trouble is remembered for so long after that, whatever a process was configured to wait for.
+pub const TROUBLE_REMEMBERED: Duration = Duration::from_hours(24);
 
 /// One attempt that did not simply end done: the story `show` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

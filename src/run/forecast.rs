@@ -234,7 +234,7 @@ impl Simulation {
         let loads = merged(thinned(&plan.loads, scale), &plan.limits);
         let left = loads.iter().map(|load| ((load.priority, load.lane.id), (load.jobs, load.mean)));
         Ok(Simulation {
-            frontier: Frontier::new(),
+            frontier: Frontier::with(plan.schedule.clone()),
             gate,
             freed,
             now: Mono::default(),
@@ -276,7 +276,7 @@ impl Simulation {
             while let Ok(key) = self.freed.try_recv() {
                 self.frontier.freed(&key);
             }
-            self.frontier.tick(self.now);
+            self.frontier.tick(self.now, WallMs::default());
             self.start();
             let appetite = Appetite { room: self.room(), lease_ahead: true, max_losses: u32::MAX };
             let wants = self.frontier.wants(&self.gate, self.now, appetite);

@@ -141,8 +141,13 @@ pub fn divide(
         mine.waiting_since = waits.then(|| had.waiting_since.unwrap_or(scene.now));
     }
     let view = View::of(record, shares, scene);
-    let mut ring = if waits { view.holders_to_ask(me) } else { Vec::new() };
-    ring.extend(view.idlers_to_ask(me));
+    // Were they rung whenever somebody asks, two that wait for each other would wake each other without end.
+    let is_late = scene.now.since(had.asked_at) >= SHARE_PERIOD;
+    let is_new = had.waiting_since.is_none() || is_late;
+    let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
+    if had.wanted == 0 || is_late {
+        ring.extend(view.idlers_to_ask(me));
+    }
     if mine.slots < had.slots || tokens_are_back {
         ring.extend(view.waiters_to_tell(me));
     }
@@ -175,6 +180,7 @@ pub fn told_by_sole(
     let answer = KeyAnswer {
         keep: None,
         idle_awaited: false,
+        is_over: false,
         tokens_awaited: false,
         ..state_of(&report.key, record, shares, me, scene)
     };
@@ -202,6 +208,7 @@ pub fn state_of(
         tokens: share.tokens,
         keep: view.keep(me),
         idle_awaited: view.idle_awaited(me),
+        is_over: view.is_over(),
         tokens_awaited: view.tokens_awaited(me),
         next_token: view.next_token(),
     }

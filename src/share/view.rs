@@ -127,6 +127,11 @@ impl<'a> View<'a> {
         (missing > self.free()).then_some(floor)
     }
 
+    /// Whether more slots are out than there may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.cap.is_some_and(|cap| self.slots_out() > cap)
+    }
+
     /// Whether somebody else wants slots that are not there, however many it has already: what idles with this one is wasted.
     pub(super) fn idle_awaited(&self, id: i64) -> bool {
         let is_token_there = self.bucket.is_none_or(|bucket| bucket.has_token());

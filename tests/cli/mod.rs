@@ -3,6 +3,9 @@
 mod config;
 mod doctor;
 mod errors;
+mod explain;
+mod forecast;
+mod hosts;
 mod import;
 mod queue;
 mod resolve;

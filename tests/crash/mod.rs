@@ -115,7 +115,7 @@ fn a_command_of_a_dead_owner_does_not_run_when_its_job_is_leased_again() {
 
 /// Stops a process where it keeps nobody from the queue. One that is stopped in the midst of a transaction holds the lock of
 /// the database for as long as it is, and no lease could be taken from it.
-fn stop_between_transactions(process: &Running, place: &Place) {
+pub(crate) fn stop_between_transactions(process: &Running, place: &Place) {
     let database = rusqlite::Connection::open(place.database()).unwrap();
     database.busy_timeout(Duration::ZERO).unwrap();
     loop {

@@ -401,6 +401,24 @@ pub fn a_dead_owners_tokens_are_spent(subject: &mut dyn Subject) {
     assert_eq!(answer.next_token, Some(Mono::from_ms(11_000)));
 }
 
+/// Whoever waits for a token knows when it comes, and does not ask again before; whoever has some in hand hears of it all the same.
+pub fn tokens_in_a_hand_are_asked_for(subject: &mut dyn Subject) {
+    let rate = Rate::parse("1/s").unwrap().with_burst(5);
+    let limits = KeyLimits { max_concurrent: None, rate: Some(rate) };
+    let declared = Declared { by_key: vec![(key(), limits)], ..Declared::default() };
+    let mut holder = Process::start_with(subject, &declared);
+    let mut waiting = Process::start_with(subject, &declared);
+    let want = |tokens_wanted| KeyReport { tokens_wanted, ..KeyReport::of(key()) };
+    assert_eq!(holder.report(0, want(5)).tokens, 5);
+    assert_eq!(waiting.report(10, want(1)).tokens, 0);
+    let (reply, _) = holder.hear(700, i64::MAX);
+    let told = answer(&reply, &key());
+    assert_eq!((told.tokens, told.tokens_awaited), (5, true));
+    let back = KeyReport { tokens: 2, tokens_back: 3, ..KeyReport::of(key()) };
+    assert_eq!(holder.report(710, back).tokens, 2);
+    assert_eq!(waiting.report(720, want(1)).tokens, 1);
+}
+
 /// Hosts first, by name; what has jobs, a record or a share; with its counts and who holds it.
 pub fn keys_are_listed_in_pages(subject: &mut dyn Subject) {
     let mut process = Process::start_with(subject, &per_host(4));

@@ -9,7 +9,7 @@ use super::model::Model;
 use super::views::count;
 use crate::job::{LimitKey, Mono, State};
 use crate::queue::store::{
-    Counts, Declared, Holder, KeyView, MAX_CHANGES_TOLD, Owner, RecoverTerms,
+    Counts, Declared, Holder, KeyView, MAX_CHANGES_TOLD, Owner, RecoverTerms, TROUBLE_REMEMBERED,
 };
 use crate::share::{
     Claim, Configured, KeyAnswer, KeyChange, KeyLimits, KeyNews, KeyRecord, KeyReply, KeyReport,
@@ -333,8 +333,9 @@ impl Model {
         if let (MAX_SWEPT, Some((last, _))) = (looked_at.len(), looked_at.last()) {
             sweep.after = Some(last.clone());
         }
+        let policy = Policy { give_up: TROUBLE_REMEMBERED, ..Policy::default() };
         for (name, kept) in looked_at {
-            if kept.version <= heard && kept.record.is_at_rest(terms.mono, &Policy::default()) {
+            if kept.version <= heard && kept.record.is_at_rest(terms.mono, &policy) {
                 self.keys.records.remove(&name);
             }
         }

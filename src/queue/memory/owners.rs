@@ -47,10 +47,6 @@ impl Model {
         self.owners.get(&owner.row).is_some_and(|known| known.id == owner.id && !known.retired)
     }
 
-    pub(super) fn owner_id(&self, row: i64) -> Option<Box<str>> {
-        self.owners.get(&row).map(|owner| owner.id.clone())
-    }
-
     pub(super) fn owner_rows(&self) -> Vec<i64> {
         self.owners.keys().copied().collect()
     }

@@ -11,7 +11,10 @@ impl Model {
         let row = *self.rows.get(id)?;
         let job = self.jobs.get(&row)?;
         let leased_by = match job.place {
-            At::Leased { owner } => self.owner_id(owner).map(|id| (id, None)),
+            At::Leased { owner } => self.owners.get(&owner).map(|own| {
+                let process = own.declared.as_ref().and_then(|declared| declared.process);
+                (own.id.clone(), process)
+            }),
             _ => None,
         };
         let is_before = |(priority, lane, other): &(_, _, _)| {

@@ -6,7 +6,7 @@ use super::shares::{self, Kept, Stamp};
 use super::sql::keys as sql;
 use super::{SqliteStore, row};
 use crate::job::{LimitKey, Mono, WallMs};
-use crate::queue::store::{Owner, RecoverTerms, StoreError};
+use crate::queue::store::{Owner, RecoverTerms, StoreError, TROUBLE_REMEMBERED};
 use crate::share::{Policy, Share};
 
 /// So many records are looked at in one stretch, and in one [`crate::queue::store::Store::recover`].
@@ -167,9 +167,10 @@ impl SqliteStore {
         self.sweep.note(version, terms.mono);
         self.sweep.after = walked.get(STRETCH - 1).map(|last| last.key.clone());
         let heard = if is_alone { i64::MAX } else { self.sweep.heard };
+        let policy = Policy { give_up: TROUBLE_REMEMBERED, ..Policy::default() };
         let is_done_with = |walked: &Walked| {
             let Kept { version, record, .. } = walked.kept;
-            version <= heard && record.is_at_rest(terms.mono, &Policy::default())
+            version <= heard && record.is_at_rest(terms.mono, &policy)
         };
         let done_with: Vec<Walked> = walked.into_iter().filter(is_done_with).collect();
         if done_with.is_empty() {

@@ -131,7 +131,7 @@ fn view_beside(
         configured: shares::configured(conn, key)?,
         holders: holders(conn, owners, key)?,
         counts: counts(conn, key, leased.get(key).copied().unwrap_or_default())?,
-        pace: super::tally::pace_of(conn, key)?,
+        pace: tally::pace_of(conn, key)?,
     })
 }
 

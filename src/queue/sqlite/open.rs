@@ -220,7 +220,7 @@ fn connect(path: &Path, options: &OpenOptions) -> Result<Connection, StoreError>
     let connect = || -> rusqlite::Result<Connection> {
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(options.busy_timeout)?;
-        conn.set_prepared_statement_cache_capacity(128);
+        conn.set_prepared_statement_cache_capacity(256);
         // Without it, a statement with a bound LIMIT is compiled anew whenever the limit is bound.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(conn)

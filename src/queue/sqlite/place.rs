@@ -37,8 +37,9 @@ pub(super) fn place(
 /// Who holds the lease of a job. Its process id is not kept with the lease.
 fn leased_by(conn: &Connection, row: JobRow) -> Worked<Option<(Box<str>, Option<u32>)>> {
     let mut statement = conn.prepare_cached(sql::LEASED_BY)?;
-    let id: Option<String> = statement.query_row([row.0], |row| row.get(0)).optional()?;
-    Ok(id.map(|id| (id.into_boxed_str(), None)))
+    let owner = statement
+        .query_row([row.0], |row| Ok((row.get::<_, String>(0)?.into_boxed_str(), row.get(1)?)));
+    Ok(owner.optional()?)
 }
 
 /// Where a ready job is in `ready`.

@@ -238,7 +238,7 @@ pub(super) const IS_READY: &str =
     "SELECT EXISTS (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2 AND job = ?3)";
 /// Who leases a job.
 pub(super) const LEASED_BY: &str =
-    "SELECT o.id FROM lease l CROSS JOIN owner o ON o.row = l.owner WHERE l.job = ?1";
+    "SELECT o.id, o.process FROM lease l CROSS JOIN owner o ON o.row = l.owner WHERE l.job = ?1";
 /// Whether anything is ready.
 pub(super) const ANY_READY: &str = "SELECT EXISTS (SELECT 1 FROM ready)";
 

@@ -1,6 +1,7 @@
 //! How much may be leased and assigned, given how careful the run must be with suspects.
 
-use super::{Dispatcher, MAX_AHEAD, Phase, TURN_EVERY};
+use super::pace::TURN_EVERY;
+use super::{Dispatcher, MAX_AHEAD, Phase};
 use crate::job::{Mono, Suspicion};
 use crate::run::frontier::Appetite;
 

@@ -12,6 +12,7 @@
 
 mod care;
 mod keys;
+mod pace;
 mod settle;
 mod stopping;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::care::Care;
+use self::pace::{FLOOD, Pending};
 use super::RunOptions;
 use super::event::Event;
 use super::frontier::{Appetite, Frontier};
@@ -40,11 +42,7 @@ use crate::queue::store::{
 
 /// The most jobs assigned beyond the number of workers: what the channel holds.
 pub(super) const MAX_AHEAD: usize = 2_048;
-/// Turns follow each other at least this far apart while no worker waits for one: what finished meanwhile shares a
-/// transaction, and freed permits are passed on at once instead of after a commit.
-const TURN_EVERY: Duration = Duration::from_millis(2);
-/// With so many assigned jobs waiting for a worker, messages are looked at every [`GATHER_STEP`] instead of one by one.
-const FLOOD: usize = 64;
+/// How long messages gather in a flood.
 const GATHER_STEP: Duration = Duration::from_micros(200);
 /// The most payload bytes leased in one turn.
 const MAX_TURN_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
@@ -102,6 +100,7 @@ pub(super) struct Dispatcher {
 
     settlements: Vec<Settlement>,
     origins: Vec<Origin>,
+    pending: Option<Pending>,
     /// Assigned and not over: in the channel, with a worker, or with a completion.
     in_flight: usize,
     /// The part of `in_flight` that keeps a worker from taking another.
@@ -153,6 +152,7 @@ impl Dispatcher {
         let now = shared.clock.mono();
         let owner = Arc::clone(&shared.owner.read());
         let kinds = shared.registry.kinds().cloned().collect();
+        let frontier = Frontier::with(options.schedule.clone());
         let rng = match options.seed {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => rand::make_rng(),
@@ -163,7 +163,7 @@ impl Dispatcher {
             owner,
             options,
             kinds,
-            frontier: Frontier::new(),
+            frontier,
             slots,
             jobs,
             unstarted,
@@ -171,6 +171,7 @@ impl Dispatcher {
             rng,
             settlements: Vec::new(),
             origins: Vec::new(),
+            pending: None,
             in_flight: 0,
             busy: 0,
             care: Care::at_start(),
@@ -239,14 +240,13 @@ impl Dispatcher {
             self.introduce(now)?;
         }
         self.tell_transitions(now);
-        self.frontier.tick(now);
+        self.frontier.tick(now, self.shared.clock.wall());
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
-        if !waiting && self.may_hold_off(now) {
+        if let Some(left) = self.hold_off(now).filter(|_| !waiting) {
             self.show_progress(now, false);
             let flood = self.jobs.len() >= FLOOD;
-            let left = self.last_turn_at.plus(TURN_EVERY).since(now);
             return Ok(if flood {
                 Next::Gather(GATHER_STEP)
             } else {
@@ -286,17 +286,6 @@ impl Dispatcher {
             // receiver is held here, so it cannot be closed.
             let _ = self.jobs.send(Assigned { job: Arc::new(job), permit, timeout });
         }
-    }
-
-    /// Whether nobody waits for a turn: the last one is fresh, no worker lacks a job that a lease would give it, and
-    /// in a flood the workers have more to do than has been done. A lone job is settled at once.
-    fn may_hold_off(&self, now: Mono) -> bool {
-        let unstarted = self.jobs.len();
-        self.is_running()
-            && self.in_flight > 0
-            && !self.frontier.has_claims()
-            && (unstarted < FLOOD || unstarted > self.settlements.len())
-            && now.since(self.last_turn_at) < TURN_EVERY
     }
 
     /// One transaction: settle what is pending, make due what is due, lease what may start.

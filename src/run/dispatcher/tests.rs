@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crossbeam_channel::{bounded, unbounded};
 use parking_lot::RwLock;
 
+use super::pace::TURN_EVERY;
 use super::*;
 use crate::clock::{Clock, Manual};
 use crate::handler::Registry;
@@ -443,4 +444,25 @@ fn a_stop_hands_back_the_channel_and_the_held_and_leaves_what_runs_alone() {
     rig.end(0, running, CancelReason::Stop.outcome());
     assert_eq!(rig.settle(), Next::Over);
     assert_eq!(rig.store.counts().unwrap().queued, 20);
+}
+
+#[test]
+fn attempts_that_end_together_are_settled_together_and_their_permits_passed_on_before() {
+    let specs: Vec<_> = (0..20).map(|n| job(&format!("slow-{n}"), Some("slow"))).collect();
+    let mut rig = Rig::new(RunOptions { limits: limits("slow", 4), ..options(4) }, &specs);
+    rig.settle();
+    let mut running: Vec<_> = (0..4).map(|slot| rig.begin(slot)).collect();
+    rig.clock.advance(Duration::from_secs(1));
+    for (slot, ended) in running.drain(..3).enumerate() {
+        rig.end(slot, ended, Outcome::done());
+        while let Ok(message) = rig.inbox.try_recv() {
+            rig.dispatcher.take(message);
+        }
+        assert!(matches!(rig.dispatcher.advance().unwrap(), Next::Wait(Some(_))));
+        assert_eq!(rig.jobs.len(), slot + 1, "its permit waits for a turn");
+        assert_eq!(rig.store.counts().unwrap().done, 0, "a turn in the midst of them");
+        rig.clock.advance(Duration::from_micros(100));
+    }
+    rig.settle();
+    assert_eq!(rig.store.counts().unwrap().done, 3);
 }

@@ -14,17 +14,25 @@
 //! ```
 //!
 //! Priorities are strict among jobs that may start; lanes of one priority take turns; inside a lane and
-//! priority the oldest row goes first. A lane whose turn comes while it holds nothing *claims* a place and
+//! priority the oldest row goes first. Where a [`Schedule`] says so, lanes of a tag have more turns than others, and jobs become more urgent as
+//! they wait: a lane then stands in the line of its *urgency*, while what is leased for it is of its priority, as the store has it. A lane whose turn comes while it holds nothing *claims* a place and
 //! takes its permit, and is leased for in the coming transaction: without the permit, lanes that hold jobs
 //! under the same key would be faster each time, and it would never start. A lane with jobs running is leased
 //! up to its `max_concurrent` ahead, so that a permit passes to the next job without waiting for a transaction.
+
+mod aging;
+mod lane;
+mod line;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority};
+use self::aging::{Ages, Aging};
+use self::lane::{LaneState, Standing};
+use self::line::{Class, Entry, Line};
+use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority, WallMs};
 use crate::limit::{Gate, Permit, Wait, WaitReason};
 use crate::queue::store::{ReadyLane, Want};
 
@@ -80,12 +88,16 @@ pub struct Parked {
 #[derive(Default)]
 pub struct Frontier {
     lanes: HashMap<LaneId, LaneState>,
-    /// Lanes that hold jobs, or have them in the store, and were not refused: whose turn it is, in order.
-    line: ByPriority<VecDeque<LaneId>>,
+    /// Tags with a weight: the class of their lanes.
+    classes: HashMap<Box<str>, Class>,
+    aging: Option<Aging>,
+    /// Lanes that hold jobs, or have them in the store, and were not refused, by urgency: whose turn it is, in order.
+    line: ByPriority<Line>,
+    tickets: u64,
     /// Lanes whose turn came while they held nothing: each has a place kept free.
-    claimed: VecDeque<(usize, LaneId)>,
-    /// Lanes that started a job since the last round: wanted ahead, room or not.
-    served: ByPriority<VecDeque<LaneId>>,
+    claimed: VecDeque<Claim>,
+    /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
+    served: ByPriority<VecDeque<(LaneId, usize)>>,
     /// In the order they were refused.
     parked_on: HashMap<LimitKey, VecDeque<LaneId>>,
     /// Those among them whose time will come, and the number of their refusal.
@@ -94,83 +106,14 @@ pub struct Frontier {
     held: usize,
 }
 
-struct LaneState {
-    lane: Arc<Lane>,
-    held: ByPriority<VecDeque<Leased>>,
-    in_store: ByPriority<bool>,
-    /// In line, or claimed.
-    in_line: ByPriority<bool>,
-    in_served: ByPriority<bool>,
-    /// What it waits for, and the number of the refusal.
-    parked: Option<(Wait, u64)>,
-    /// The permit that its claim at this level took: for a job at least as urgent.
-    reserved: Option<(usize, Permit)>,
-    /// Jobs asked for in the round of [`Frontier::wants`] that is being made.
-    wanted: usize,
-    running: usize,
-}
-
-impl LaneState {
-    fn new(lane: Arc<Lane>) -> LaneState {
-        LaneState {
-            lane,
-            held: Default::default(),
-            in_store: Default::default(),
-            in_line: Default::default(),
-            in_served: Default::default(),
-            parked: None,
-            reserved: None,
-            wanted: 0,
-            running: 0,
-        }
-    }
-
-    fn held(&self) -> usize {
-        self.held.iter().map(VecDeque::len).sum()
-    }
-
-    /// Held jobs of this priority or a more urgent one.
-    fn held_up_to(&self, at: usize) -> usize {
-        self.held[..=at].iter().map(VecDeque::len).sum()
-    }
-
-    /// How many more jobs of this priority could start now than are held for it, at most `most`.
-    fn startable(&self, gate: &Gate, now: Mono, at: usize, most: usize) -> usize {
-        match gate.free(&self.lane.key, now) {
-            None => most,
-            Some(free) => usize::try_from(free)
-                .unwrap_or(usize::MAX)
-                .saturating_sub(self.held_up_to(at))
-                .min(most),
-        }
-    }
-
-    /// The permit for a job of that level: the one reserved for it, or another.
-    fn permit(&mut self, gate: &Gate, now: Mono, at: usize) -> Result<Permit, Wait> {
-        match self.reserved.take_if(|(level, _)| at <= *level) {
-            Some((_, permit)) => Ok(permit),
-            None => gate.try_admit(&self.lane.key, now),
-        }
-    }
-
-    fn has_reserved(&self, at: usize) -> bool {
-        self.reserved.as_ref().is_some_and(|(level, _)| *level == at)
-    }
-
-    /// Gives back a permit that nothing is to be started under; whether there was one.
-    fn give_back_reserved(&mut self) -> bool {
-        self.reserved.take().map(|(_, permit)| permit.refund()).is_some()
-    }
-
-    fn is_forgettable(&self) -> bool {
-        self.running == 0
-            && self.parked.is_none()
-            && self.reserved.is_none()
-            && !self.in_store.contains(&true)
-            && !self.in_line.contains(&true)
-            && !self.in_served.contains(&true)
-            && self.held.iter().all(VecDeque::is_empty)
-    }
+/// A place that is kept free for a lane.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    /// How urgent it was.
+    urgency: usize,
+    /// The level it is to be leased for at.
+    at: usize,
+    lane: LaneId,
 }
 
 /// How many lanes may be known when one of that priority is offered.
@@ -187,6 +130,19 @@ impl Frontier {
     #[must_use]
     pub fn new() -> Frontier {
         Frontier::default()
+    }
+
+    /// A frontier that goes by this schedule.
+    #[must_use]
+    pub fn with(schedule: Schedule) -> Frontier {
+        let class = |(index, (tag, weight)): (usize, (Box<str>, u32))| {
+            (tag, Class { index: index + 1, weight: weight.max(1) })
+        };
+        Frontier {
+            classes: schedule.weights.into_iter().enumerate().map(class).collect(),
+            aging: schedule.aging.map(Aging::new),
+            ..Frontier::default()
+        }
     }
 
     /// Jobs leased and waiting for a permit.
@@ -217,29 +173,46 @@ impl Frontier {
     /// again when some of them are done.
     pub fn offer(&mut self, ready: &ReadyLane) -> bool {
         let id = ready.lane.id;
-        if !self.lanes.contains_key(&id) {
-            if self.lanes.len() >= max_lanes(ready.priority) {
-                return false;
-            }
-            self.lanes.insert(id, LaneState::new(Arc::clone(&ready.lane)));
+        if !self.lanes.contains_key(&id) && self.lanes.len() >= max_lanes(ready.priority) {
+            return false;
         }
-        if let Some(state) = self.lanes.get_mut(&id) {
-            state.in_store[level(ready.priority)] = true;
+        let at = level(ready.priority);
+        let unknown = self.aging.as_ref().and_then(Aging::unknown);
+        let state = self.known(&ready.lane);
+        let knew = std::mem::replace(&mut state.in_store[at], true);
+        if let Some(ages) = &mut state.ages {
+            let known = ages.in_store_since[at].filter(|_| knew);
+            ages.in_store_since[at] = ready.head_enqueued_at.or(known).or(unknown);
         }
+        self.judge(id, at);
         self.wake(id);
         true
+    }
+
+    /// What is known of a lane; from now on, when nothing is yet.
+    fn known(&mut self, lane: &Arc<Lane>) -> &mut LaneState {
+        self.lanes.entry(lane.id).or_insert_with(|| {
+            let weighed = lane.tag.as_ref().and_then(|tag| self.classes.get(tag));
+            let class = weighed.copied().unwrap_or(Class { index: 0, weight: 1 });
+            let ages = self.aging.as_ref().map(|_| Box::<Ages>::default());
+            LaneState::new(Arc::clone(lane), class, ages)
+        })
     }
 
     /// Takes in a job that was leased.
     pub fn hold(&mut self, job: Leased) {
         let id = job.lane.id;
         let at = level(job.priority);
-        let lane = Arc::clone(&job.lane);
-        let state = self.lanes.entry(id).or_insert_with(|| LaneState::new(lane));
+        let state = self.known(&job.lane);
+        if let Some(ages) = &mut state.ages {
+            // Those that are left in the store came after it.
+            ages.in_store_since[at] = Some(job.enqueued_at);
+        }
         let queue = &mut state.held[at];
         let place = queue.partition_point(|other| other.token.job < job.token.job);
         queue.insert(place, job);
         self.held += 1;
+        self.judge(id, at);
         self.wake(id);
     }
 
@@ -253,29 +226,32 @@ impl Frontier {
         room: usize,
         most_claims: usize,
     ) -> Option<(Leased, Permit)> {
-        (0..LEVELS).find_map(|at| {
+        (0..LEVELS).find_map(|urgency| {
             let mut passed = Vec::new();
-            let next = self.next_at(at, gate, now, (room, most_claims), &mut passed);
-            for id in passed.into_iter().rev() {
-                self.put_first(at, id);
+            let next = self.next_of(urgency, gate, now, (room, most_claims), &mut passed);
+            for (id, at) in passed.into_iter().rev() {
+                self.put_first(id, at);
+                self.wake(id);
             }
             next
         })
     }
 
-    /// The same for one level; `passed` are the lanes that would have claimed a place.
-    fn next_at(
+    /// The same for one urgency; `passed` are the lanes that would have claimed a place.
+    fn next_of(
         &mut self,
-        at: usize,
+        urgency: usize,
         gate: &Gate,
         now: Mono,
         (room, most_claims): (usize, usize),
-        passed: &mut Vec<LaneId>,
+        passed: &mut Vec<(LaneId, usize)>,
     ) -> Option<(Leased, Permit)> {
         while room > self.claimed.len() {
-            let id = self.line[at].pop_front()?;
+            let lanes = &self.lanes;
+            let Entry { lane: id, at, .. } =
+                self.line[urgency].pop(|entry| is_own(lanes, entry))?;
             let Some(state) = self.lanes.get_mut(&id) else { continue };
-            state.in_line[at] = false;
+            state.standing[at] = Standing::Out;
             if state.parked.is_some() && !state.has_reserved(at) {
                 continue;
             }
@@ -294,7 +270,7 @@ impl Frontier {
                 self.claim(gate, now, at, id);
             } else {
                 state.give_back_reserved();
-                passed.push(id);
+                passed.push((id, at));
             }
         }
         None
@@ -303,17 +279,20 @@ impl Frontier {
     /// Keeps a place, and a permit, for a lane that is to be leased for.
     fn claim(&mut self, gate: &Gate, now: Mono, at: usize, id: LaneId) {
         let Some(state) = self.lanes.get_mut(&id) else { return };
-        let permit = match &state.reserved {
-            // A more urgent claim: when it is served or given up, this lane is woken.
-            Some((level, _)) if *level < at => return,
-            _ => state.permit(gate, now, at),
-        };
-        match permit {
+        if state.has_reserved_before(at) {
+            // When that claim is served or given up, this lane is woken.
+            return;
+        }
+        match state.permit(gate, now, at) {
             Err(wait) => self.park(id, wait),
             Ok(permit) => {
                 state.reserved = Some((at, permit));
-                state.in_line[at] = true;
-                self.claimed.push_back((at, id));
+                state.standing[at] = Standing::Claimed;
+                let (urgency, class) = (state.urgency(at), state.class);
+                if !std::mem::replace(&mut state.is_charged[at], true) {
+                    self.line[urgency].charge(class);
+                }
+                self.claimed.push_back(Claim { urgency, at, lane: id });
             }
         }
     }
@@ -323,12 +302,16 @@ impl Frontier {
         let job = state.held[at].pop_front()?;
         state.running += 1;
         self.held -= 1;
-        for (wanted, store) in state.in_store.iter().enumerate() {
-            if *store && !state.in_served[wanted] {
+        for wanted in state.levels() {
+            if state.in_store[wanted] && !state.in_served[wanted] {
                 state.in_served[wanted] = true;
-                self.served[wanted].push_back(id);
+                self.served[state.urgency(wanted)].push_back((id, wanted));
             }
         }
+        if !std::mem::take(&mut state.is_charged[at]) {
+            self.line[state.urgency(at)].charge(state.class);
+        }
+        self.judge(id, at);
         self.wake(id);
         Some(job)
     }
@@ -349,8 +332,13 @@ impl Frontier {
         }
     }
 
-    /// Time has come to `now`: whoever waited for it may ask again.
-    pub fn tick(&mut self, now: Mono) {
+    /// Time has come to `now`, and to `wall` for what people asked for: whoever waited for it may ask again, and who has waited for long enough is
+    /// more urgent. Before the first job comes, and before each round of [`Frontier::next`].
+    pub fn tick(&mut self, now: Mono, wall: WallMs) {
+        let risen = self.aging.as_mut().map(|aging| aging.due(wall)).unwrap_or_default();
+        for (id, at) in risen {
+            self.judge(id, at);
+        }
         while let Some((until, _, id)) = self.parked_until.first().copied() {
             if until > now {
                 return;
@@ -359,7 +347,8 @@ impl Frontier {
         }
     }
 
-    /// When [`Frontier::tick`] has something to do next.
+    /// When [`Frontier::tick`] lets somebody ask again. That somebody rises starts nothing that could not have started before: it is in time
+    /// when something may.
     #[must_use]
     pub fn next_tick(&self) -> Option<Mono> {
         self.parked_until.first().map(|(until, _, _)| *until)
@@ -370,8 +359,8 @@ impl Frontier {
         let mut wants = Vec::new();
         self.want_claimed(gate, now, appetite, &mut wants);
         if appetite.lease_ahead {
-            for at in 0..LEVELS {
-                self.want_ahead(gate, at, appetite.max_losses, &mut wants);
+            for urgency in 0..LEVELS {
+                self.want_ahead(gate, urgency, appetite.max_losses, &mut wants);
             }
         }
         for want in &wants {
@@ -382,52 +371,80 @@ impl Frontier {
         wants
     }
 
-    /// Lanes that claimed a place share the room evenly, the more urgent before the others, and go to the front of
+    /// Lanes that claimed a place share the room by their weights, the more urgent before the others, and go to the front of
     /// the line.
     fn want_claimed(&mut self, gate: &Gate, now: Mono, appetite: Appetite, wants: &mut Vec<Want>) {
         let max_losses = appetite.max_losses;
         let mut room = appetite.room;
-        let mut left: ByPriority<usize> = Default::default();
-        for (at, _) in &self.claimed {
-            left[*at] += 1;
+        self.claimed.make_contiguous().sort_by_key(|claim| claim.urgency);
+        let weights = self.weights_of_claims();
+        let mut left: ByPriority<u128> = Default::default();
+        for (claim, weight) in self.claimed.iter().zip(&weights) {
+            left[claim.urgency] += weight;
         }
-        self.claimed.make_contiguous().sort_by_key(|(at, _)| *at);
-        for (at, id) in &self.claimed {
-            let share = room.div_ceil(left[*at]);
-            left[*at] -= 1;
-            let Some(state) = self.lanes.get_mut(id) else { continue };
+        let mut given_back = Vec::new();
+        for (Claim { urgency, at, lane }, weight) in self.claimed.iter().zip(&weights) {
+            let share = (room as u128 * weight).div_ceil(left[*urgency]);
+            let share = usize::try_from(share).map_or(room, |share| share.min(room));
+            left[*urgency] -= weight;
+            let Some(state) = self.lanes.get_mut(lane) else { continue };
             let reserved = usize::from(state.has_reserved(*at)).min(share);
             let count = reserved + state.startable(gate, now, *at, share - reserved);
             room -= count;
             if count == 0 || !state.in_store[*at] {
                 state.give_back_reserved();
+                given_back.push(*lane);
             } else {
                 state.wanted += count;
-                wants.push(Want { priority: Priority::ALL[*at], lane: *id, count, max_losses });
+                wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
             }
         }
         self.unclaim();
+        // Others may have been kept out of line for the sake of these claims.
+        given_back.into_iter().for_each(|lane| self.wake(lane));
+    }
+
+    /// What each claim counts for: the lanes of a class share its weight.
+    fn weights_of_claims(&self) -> Vec<u128> {
+        if self.classes.is_empty() {
+            return vec![1; self.claimed.len()];
+        }
+        let class = |claim: &Claim| self.lanes.get(&claim.lane).map(|state| state.class);
+        let mut of_class: HashMap<(usize, usize), u128> = HashMap::new();
+        for claim in &self.claimed {
+            let index = class(claim).map_or(0, |class| class.index);
+            *of_class.entry((claim.urgency, index)).or_default() += 1;
+        }
+        let weight = |claim: &Claim| {
+            let (index, weight) = class(claim).map_or((0, 1), |class| (class.index, class.weight));
+            let others = of_class.get(&(claim.urgency, index)).copied().unwrap_or(1);
+            (u128::from(weight) << 16) / others
+        };
+        self.claimed.iter().map(|claim| weight(claim).max(1)).collect()
     }
 
     /// Puts lanes that claimed a place at the front of the line.
     fn unclaim(&mut self) {
-        for (at, id) in std::mem::take(&mut self.claimed).into_iter().rev() {
-            self.line[at].push_front(id);
+        for Claim { at, lane, .. } in std::mem::take(&mut self.claimed).into_iter().rev() {
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.standing[at] = Standing::Out;
+            }
+            self.put_first(lane, at);
         }
     }
 
-    fn put_first(&mut self, at: usize, id: LaneId) {
+    fn put_first(&mut self, id: LaneId, at: usize) {
         if let Some(state) = self.lanes.get_mut(&id)
-            && !state.in_line[at]
+            && state.standing[at] == Standing::Out
         {
-            state.in_line[at] = true;
-            self.line[at].push_front(id);
+            let entry = enter(state, at, &mut self.tickets);
+            self.line[state.urgency(at)].push_front(entry);
         }
     }
 
     /// Lanes in service get up to `max_concurrent` held jobs.
-    fn want_ahead(&mut self, gate: &Gate, at: usize, max_losses: u32, wants: &mut Vec<Want>) {
-        while let Some(id) = self.served[at].pop_front() {
+    fn want_ahead(&mut self, gate: &Gate, urgency: usize, max_losses: u32, wants: &mut Vec<Want>) {
+        while let Some((id, at)) = self.served[urgency].pop_front() {
             let Some(state) = self.lanes.get_mut(&id) else { continue };
             state.in_served[at] = false;
             if !state.in_store[at] || state.running == 0 {
@@ -451,6 +468,7 @@ impl Frontier {
             && dry
         {
             state.in_store[at] = false;
+            self.judge(want.lane, at);
             self.forget_if_idle(want.lane);
         }
     }
@@ -464,6 +482,10 @@ impl Frontier {
             jobs.extend(state.held.iter_mut().flat_map(std::mem::take));
         }
         self.held = 0;
+        if self.aging.is_some() {
+            let ids: Vec<LaneId> = self.lanes.keys().copied().collect();
+            ids.into_iter().for_each(|id| (0..LEVELS).for_each(|at| self.judge(id, at)));
+        }
         self.lanes.retain(|_, state| !state.is_forgettable());
         jobs
     }
@@ -522,11 +544,38 @@ impl Frontier {
         if state.parked.is_some() {
             return;
         }
-        for at in 0..LEVELS {
-            if !state.in_line[at] && (!state.held[at].is_empty() || state.in_store[at]) {
-                state.in_line[at] = true;
-                self.line[at].push_back(id);
+        for at in state.levels() {
+            if state.standing[at] == Standing::Out && state.has_work(at) {
+                let entry = enter(state, at, &mut self.tickets);
+                self.line[state.urgency(at)].push_back(state.class, entry);
             }
+        }
+    }
+
+    /// Judges how urgent a lane's jobs of one level are, and has it go to another line where that changed: to its end.
+    fn judge(&mut self, id: LaneId, at: usize) {
+        let Some(aging) = &mut self.aging else { return };
+        let Some(state) = self.lanes.get_mut(&id) else { return };
+        let head = state.waits_since(at);
+        let Some(ages) = &mut state.ages else { return };
+        let before = aging.judge(id, ages, at, head);
+        let (urgency, class) = (state.urgency(at), state.class);
+        if urgency == before {
+            return;
+        }
+        // What was taken to be old may turn out young: then the permit is another's, unless it is about to be leased for.
+        let gave_back = urgency > before
+            && state.standing[at] != Standing::Claimed
+            && state.has_reserved(at)
+            && state.give_back_reserved();
+        if let Standing::InLine(left) = state.standing[at] {
+            let entry = enter(state, at, &mut self.tickets);
+            self.line[urgency].push_back(class, entry);
+            let lanes = &self.lanes;
+            self.line[before].leave(class, left, |entry| is_own(lanes, entry));
+        }
+        if gave_back {
+            self.wake(id);
         }
     }
 
@@ -535,6 +584,19 @@ impl Frontier {
             self.lanes.remove(&id);
         }
     }
+}
+
+/// A new entry for a lane, which is in line under it from now on.
+fn enter(state: &mut LaneState, at: usize, tickets: &mut u64) -> Entry {
+    *tickets += 1;
+    state.standing[at] = Standing::InLine(*tickets);
+    Entry { lane: state.lane.id, at, ticket: *tickets }
+}
+
+/// Whether a lane is in line under that entry.
+fn is_own(lanes: &HashMap<LaneId, LaneState>, entry: &Entry) -> bool {
+    let state = lanes.get(&entry.lane);
+    state.is_some_and(|state| state.standing[entry.at] == Standing::InLine(entry.ticket))
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The frontier against a toy store: counts of ready jobs, a real gate, a clock that stands.
 
+mod aging;
 mod random;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, LeaseToken};
+use crate::job::{ArtifactId, Epoch, JobRow, Key, Kind, LeaseToken, WallMs};
 use crate::limit::{KeyLimits, Limits, Rate, Told};
 
 /// Ready jobs by priority and lane, the lanes, and what runs.
@@ -22,13 +24,28 @@ pub(super) struct Toy {
     pub(super) running: Vec<(Leased, Permit)>,
     pub(super) workers: usize,
     last_row: i64,
+    /// When each row was enqueued.
+    pub(super) enqueued: BTreeMap<i64, WallMs>,
+    /// How far the wall clock was stepped, in milliseconds.
+    pub(super) stepped_ms: i64,
     /// Lanes in the order their jobs started.
     pub(super) started: Vec<LaneId>,
+    /// Jobs that were asked for, by lane.
+    pub(super) asked: BTreeMap<LaneId, usize>,
 }
 
 fn lane(id: i64, resolver: Option<&str>, host: Option<&str>) -> Arc<Lane> {
     let (kind, key) = (Kind::new("test").unwrap(), Key::new(resolver, host).unwrap());
     Arc::new(Lane { id: LaneId(id), kind, key, tag: None })
+}
+
+fn tagged(lane: &Arc<Lane>, tag: &str) -> Arc<Lane> {
+    Arc::new(Lane { tag: Some(tag.into()), ..Lane::clone(lane) })
+}
+
+fn weights(weights: &[(&str, u32)]) -> Schedule {
+    let weights = weights.iter().map(|(tag, weight)| ((*tag).into(), *weight)).collect();
+    Schedule { aging: None, weights }
 }
 
 impl Toy {
@@ -47,8 +64,23 @@ impl Toy {
             running: Vec::new(),
             workers,
             last_row: 0,
+            enqueued: BTreeMap::new(),
+            stepped_ms: 0,
             started: Vec::new(),
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// The same with a frontier that goes by this schedule.
+    pub(super) fn scheduled(self, schedule: Schedule) -> Toy {
+        let mut toy = Toy { frontier: Frontier::with(schedule), ..self };
+        toy.hear();
+        toy
+    }
+
+    pub(super) fn wall(&self) -> WallMs {
+        let since = i64::try_from(self.now.0.as_millis()).unwrap();
+        WallMs(1_700_000_000_000 + since + self.stepped_ms)
     }
 
     /// Makes jobs ready and offers their lane; with none, it is as if another process had been faster.
@@ -57,12 +89,26 @@ impl Toy {
         for _ in 0..count {
             self.last_row += 1;
             self.ready.entry((at, lane.id)).or_default().insert(self.last_row);
+            self.enqueued.insert(self.last_row, self.wall());
         }
         self.frontier.offer(&ReadyLane {
             priority: Priority::ALL[at],
             lane,
             head_enqueued_at: None,
         })
+    }
+
+    /// Offers what is ready as a page of the store has it.
+    pub(super) fn offer_all(&mut self) {
+        for ((at, id), rows) in &self.ready {
+            let Some(head) = rows.first() else { continue };
+            let lane = self.lanes.iter().find(|lane| lane.id == *id).unwrap();
+            self.frontier.offer(&ReadyLane {
+                priority: Priority::ALL[*at],
+                lane: Arc::clone(lane),
+                head_enqueued_at: self.enqueued.get(head).copied(),
+            });
+        }
     }
 
     pub(super) fn room(&self) -> usize {
@@ -80,13 +126,15 @@ impl Toy {
         for want in &wants {
             let rows = self.ready.entry((level(want.priority), want.lane)).or_default();
             let taken: Vec<i64> = rows.iter().copied().take(want.count).collect();
-            rows.retain(|row| !taken.contains(row));
+            taken.iter().for_each(|row| _ = rows.remove(row));
+            *self.asked.entry(want.lane).or_default() += want.count;
             let dry = rows.is_empty();
             in_vain |= dry && taken.is_empty();
             let lane = self.lanes.iter().find(|lane| lane.id == want.lane).unwrap();
             for row in taken {
+                let enqueued_at = self.enqueued[&row];
                 let job = leased(row, lane, want.priority);
-                self.frontier.hold(job);
+                self.frontier.hold(Leased { enqueued_at, ..job });
             }
             self.frontier.answered(want, dry);
         }
@@ -122,7 +170,7 @@ impl Toy {
     fn hear(&mut self) -> bool {
         let freed: Vec<LimitKey> = self.freed.try_iter().collect();
         freed.iter().for_each(|key| self.frontier.freed(key));
-        self.frontier.tick(self.now);
+        self.frontier.tick(self.now, self.wall());
         !freed.is_empty()
     }
 
@@ -135,6 +183,7 @@ impl Toy {
 
     pub(super) fn advance(&mut self, by: Duration) {
         self.now = self.now.plus(by);
+        self.frontier.tick(self.now, self.wall());
     }
 }
 
@@ -142,7 +191,7 @@ fn leased(row: i64, lane: &Arc<Lane>, priority: Priority) -> Leased {
     Leased {
         token: LeaseToken { job: JobRow(row), epoch: Epoch(1) },
         artifact_id: ArtifactId::new(&format!("job-{row}")).unwrap(),
-        enqueued_at: crate::job::WallMs(0),
+        enqueued_at: WallMs(0),
         lane: Arc::clone(lane),
         priority,
         attempt: 1,
@@ -338,7 +387,7 @@ fn lanes_are_bounded_and_forgotten_when_idle() {
         (0..toy.running.len()).for_each(|_| _ = toy.finish(0));
     }
     assert_eq!((toy.frontier.lanes(), toy.frontier.held()), (0, 0));
-    assert!(toy.frontier.line.iter().all(VecDeque::is_empty));
+    assert!(toy.frontier.line.iter().all(Line::is_empty));
 }
 
 #[test]
@@ -355,4 +404,25 @@ fn what_is_held_is_given_up_with_its_permits() {
         toy.gate.status(toy.now, 10).iter().map(|key| key.running).max(),
         Some(running).filter(|n| *n > 0)
     );
+}
+
+#[test]
+fn a_full_host_is_asked_for_nothing_however_many_jobs_it_has() {
+    let lanes = vec![lane(1, None, Some("full")), lane(2, None, Some("other"))];
+    let limits = Limits { max_per_host: Some(2), ..Limits::default() };
+    let mut toy = Toy::new(limits, lanes, 8);
+    toy.add(0, 2, 1_000_000);
+    toy.settle();
+    let (asked, refusals) = (toy.asked.clone(), toy.frontier.refusals);
+    assert_eq!(asked[&LaneId(1)], 4, "two that run and two for when they end");
+    for _ in 0..200 {
+        toy.add(1, 2, 1);
+        toy.settle();
+        let other = toy.running.iter().position(|(job, _)| job.lane.id == LaneId(2)).unwrap();
+        toy.finish(other);
+    }
+    assert_eq!(toy.started.iter().filter(|lane| lane.0 == 2).count(), 200);
+    assert_eq!(toy.asked[&LaneId(1)], 4, "nor is it leased from");
+    assert_eq!(toy.frontier.refusals, refusals, "nor looked at");
+    assert_eq!((toy.frontier.held(), toy.frontier.parked(9).len()), (2, 1));
 }

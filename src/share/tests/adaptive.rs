@@ -1,3 +1,5 @@
+//! How many requests at once a host has been seen to bear.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

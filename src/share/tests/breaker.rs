@@ -1,3 +1,5 @@
+//! Every way a breaker goes, and every answer that moves it nowhere.
+
 use super::*;
 
 /// A breaker that was opened at 10 s, by requests sent at 5 s.

@@ -1,3 +1,5 @@
+//! How long a key is held.
+
 use super::*;
 
 #[track_caller]

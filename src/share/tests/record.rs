@@ -1,3 +1,5 @@
+//! What events, people and time make of a record, and what it comes to.
+
 use crate::job::WallMs;
 
 use super::*;

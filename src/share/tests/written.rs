@@ -1,3 +1,5 @@
+//! How records are written, and read by those who know more or less.
+
 use super::*;
 
 #[track_caller]

@@ -118,9 +118,9 @@ fn each_walk_uses_its_index() {
         (sql::keys::CHANGED, "key_record USING INDEX key_record_version (version>?)"),
         (sql::keys::SLOTS_AWAITED, "w USING INDEX share_waiting (asked_at_ns>?)"),
         (sql::keys::SLOTS_AWAITED, "USING PRIMARY KEY (dimension=? AND name=? AND owner=?)"),
-        (sql::keys::TOKENS_AWAITED, "m USING INDEX share_tokens (owner=?)"),
+        (sql::keys::TOKENS_AWAITED, "INDEX share_tokens (owner=?)"),
         (sql::keys::TOKENS_AWAITED, "USING PRIMARY KEY (dimension=? AND name=?)"),
-        (sql::keys::KEYS_OF, "share USING INDEX share_owner (owner=?)"),
+        (sql::keys::KEYS_OF, "share USING COVERING INDEX share_owner (owner=?)"),
         (sql::keys::DECLARED, "declared USING PRIMARY KEY (dimension=? AND name=?)"),
     ] {
         let plan = plan(&store.conn, statement);

@@ -1,4 +1,4 @@
-//! Hundreds of random queues: whatever the lanes, limits, rates, priorities and the order in which jobs end.
+//! Hundreds of random queues: whatever the lanes, limits, rates, priorities, schedules and the order in which jobs end.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -9,7 +9,20 @@ const CASES: u64 = 600;
 
 /// How long a lane with startable work of the same priority may be passed over.
 fn fair_share(lanes: usize, workers: usize) -> usize {
-    4 * lanes * workers.max(4)
+    4 * lanes * workers.max(4) * MAX_WEIGHT as usize
+}
+
+const MAX_WEIGHT: u32 = 5;
+
+fn schedule(rng: &mut StdRng, aging: bool) -> Schedule {
+    let mut schedule = Schedule::default();
+    if rng.random_bool(0.5) {
+        let tags = ["x", "y"].into_iter().take(rng.random_range(1..3));
+        schedule.weights = tags.map(|tag| (tag.into(), rng.random_range(1..=MAX_WEIGHT))).collect();
+    }
+    let step = Duration::from_millis(rng.random_range(1..20_000));
+    schedule.aging = Some(step).filter(|_| aging);
+    schedule
 }
 
 fn limits(rng: &mut StdRng, hosts: usize, resolvers: usize) -> Limits {
@@ -38,11 +51,13 @@ fn toy(rng: &mut StdRng) -> Toy {
     for _ in 0..rng.random_range(1..9) {
         let resolver = rng.random_bool(0.5).then(|| rng.random_range(0..resolvers));
         let host = rng.random_bool(0.9).then(|| rng.random_range(0..hosts));
-        keys.insert((resolver, host));
+        let tag = rng.random_bool(0.4).then(|| ["x", "y", "z"][rng.random_range(0..3)]);
+        keys.insert((resolver, host, tag));
     }
     let name = |letter: &str, n: Option<usize>| n.map(|n| format!("{letter}{n}"));
-    let lanes = keys.into_iter().zip(1..).map(|((resolver, host), id)| {
-        lane(id, name("r", resolver).as_deref(), name("h", host).as_deref())
+    let lanes = keys.into_iter().zip(1..).map(|((resolver, host, tag), id)| {
+        let lane = lane(id, name("r", resolver).as_deref(), name("h", host).as_deref());
+        tag.map_or_else(|| Arc::clone(&lane), |tag| tagged(&lane, tag))
     });
     let lanes = lanes.collect();
     let limits = limits(rng, hosts, resolvers);
@@ -69,7 +84,13 @@ fn assert_nothing_idles(toy: &Toy, seed: u64) {
         let given_up = toy.gate.given_up(&lane.key, toy.now).is_some();
         !given_up && toy.gate.free(&lane.key, toy.now) != Some(0)
     });
-    assert!(idle.is_none(), "seed {seed}: a worker and a permit idle while {idle:?} waits");
+    let Some(lane) = idle else { return };
+    let state = toy.frontier.lanes.get(&lane.id);
+    let known = state.map(|state| {
+        let held = state.held.iter().map(VecDeque::len).collect::<Vec<_>>();
+        (state.standing, state.in_store, held, state.parked.clone(), state.reserved.is_some())
+    });
+    panic!("seed {seed}: a worker and a permit idle while {lane:?} waits: {known:#?}");
 }
 
 /// The lanes with jobs that have not started, in the store or held.
@@ -101,7 +122,9 @@ fn assert_held_is_bounded(toy: &Toy, seed: u64) {
 fn limits_hold_nothing_idles_and_everything_ends() {
     for seed in 0..CASES {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut toy = toy(&mut rng);
+        let is_aging = rng.random_bool(0.3);
+        let schedule = schedule(&mut rng, is_aging);
+        let mut toy = toy(&mut rng).scheduled(schedule);
         let lanes = toy.lanes.len();
         let mut added = 0;
         let mut passed_over: BTreeMap<LaneId, usize> = BTreeMap::new();
@@ -118,6 +141,12 @@ fn limits_hold_nothing_idles_and_everything_ends() {
                 // Now and then one that nobody waits for.
                 let seconds = if rng.random_bool(0.1) { 5_000 } else { rng.random_range(1..9) };
                 key.limits().for_each(|key| hold(&toy, &key, seconds));
+            }
+            if is_aging && rng.random_bool(0.1) {
+                toy.stepped_ms = rng.random_range(-100_000..100_000);
+            }
+            if rng.random_bool(0.1) {
+                toy.offer_all();
             }
             let before = toy.started.len();
             toy.settle();
@@ -141,7 +170,7 @@ fn limits_hold_nothing_idles_and_everything_ends() {
                             }),
                         )
                         .collect();
-                if same_level.len() == 1 {
+                if same_level.len() == 1 && !is_aging {
                     let started = toy.started.len() - before;
                     for lane in waiting(&toy).map(|lane| lane.id).collect::<Vec<_>>() {
                         let passed = passed_over.entry(lane).or_default();
@@ -175,6 +204,8 @@ fn limits_hold_nothing_idles_and_everything_ends() {
         toy.advance(Duration::from_secs(10));
         toy.settle();
         assert_eq!((toy.frontier.lanes(), toy.frontier.held()), (0, 0), "seed {seed}");
+        assert!(toy.frontier.line.iter().all(Line::is_empty), "seed {seed}");
+        assert!(toy.frontier.aging.as_ref().is_none_or(Aging::is_at_rest), "seed {seed}");
         assert!(toy.gate.status(toy.now, 10).iter().all(|key| key.running == 0), "seed {seed}");
     }
 }
@@ -183,7 +214,8 @@ fn limits_hold_nothing_idles_and_everything_ends() {
 fn among_jobs_that_may_start_the_most_urgent_goes_first() {
     for seed in 0..CASES {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut toy = toy(&mut rng);
+        let schedule = schedule(&mut rng, false);
+        let mut toy = toy(&mut rng).scheduled(schedule);
         toy.workers = 1;
         for lane in 0..toy.lanes.len() {
             (0..5).for_each(|at| _ = toy.add(lane, at, rng.random_range(0..4)));
@@ -209,4 +241,55 @@ fn among_jobs_that_may_start_the_most_urgent_goes_first() {
             ended += 1;
         }
     }
+}
+
+/// A queue that never runs dry: the longest that any job waited, in steps of a tenth of a second.
+fn longest_wait(seed: u64, schedule: Schedule) -> usize {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut toy = toy(&mut rng);
+    let limits = Limits { max_per_host: Some(rng.random_range(1..3)), ..Limits::default() };
+    toy = Toy::new(limits, toy.lanes, toy.workers.min(3)).scheduled(schedule);
+    let tenth = Duration::from_millis(100);
+    let (mut longest, mut waits) = (0, BTreeMap::<i64, usize>::new());
+    for step in 0..1_500 {
+        for lane in 0..toy.lanes.len() {
+            for at in 0..LEVELS {
+                let waiting = toy.ready.get(&(at, toy.lanes[lane].id)).map_or(0, BTreeSet::len);
+                let count = MOST_WAITING.saturating_sub(waiting);
+                if count > 0 {
+                    toy.add(lane, at, count);
+                    waits.extend(toy.enqueued.keys().rev().take(count).map(|row| (*row, step)));
+                }
+            }
+        }
+        if rng.random_bool(0.2) {
+            toy.offer_all();
+        }
+        toy.settle();
+        for (job, _) in &toy.running {
+            longest = longest.max(step - waits.remove(&job.token.job.0).unwrap_or(step));
+        }
+        (0..toy.running.len()).for_each(|_| _ = toy.finish(0));
+        toy.advance(tenth);
+    }
+    longest.max(1_500 - waits.into_values().min().unwrap_or(1_500))
+}
+
+/// So many jobs of each lane and priority wait at any time.
+const MOST_WAITING: usize = 2;
+
+#[test]
+fn with_aging_nothing_starves_across_priorities() {
+    let step = Duration::from_millis(500);
+    let mut starved = 0;
+    for seed in 0..30 {
+        let weights = schedule(&mut StdRng::seed_from_u64(seed), false).weights;
+        let aging = Schedule { aging: Some(step), weights: weights.clone() };
+        // To rise, and then for each job before it a round of all lanes and priorities by their weights.
+        let most = 5 * LEVELS + MOST_WAITING * 9 * LEVELS * (1 + MAX_WEIGHT as usize);
+        let longest = longest_wait(seed, aging);
+        assert!(longest <= most, "seed {seed}: {longest} steps, {most} allowed");
+        starved += usize::from(longest_wait(seed, Schedule { aging: None, weights }) > most);
+    }
+    assert!(starved > 20, "without it, jobs starve: {starved}");
 }
