@@ -187,10 +187,14 @@ impl Gate {
     /// [`Wait`] when its key has been held meanwhile, or the permit was given without a token because the key was given up
     /// and there is none now. The permit has then been refunded.
     pub fn redeem(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        let standing = self.check_standing(permit.key(), now);
-        if let Err(wait) = standing.and_then(|()| self.check_slots(&permit, now)) {
+        if let Err(wait) = self.check_standing(permit.key(), now) {
             permit.refund();
             return Err(wait);
+        }
+        if let Some(full) = self.over(&permit) {
+            let key = permit.key().clone();
+            permit.refund();
+            return Err(self.refused(&key, Refusal::Slot(full), now));
         }
         let mut permit = permit;
         permit.begin(now);
@@ -419,17 +423,12 @@ impl Gate {
         }
     }
 
-    /// Refuses a permit of slots that there are no more: what they were given under has become stricter since.
-    fn check_slots(&self, permit: &Permit, now: Mono) -> Result<(), Wait> {
-        if self.inner.book.is_shared() {
-            let refused = |on| self.refused(permit.key(), Refusal::Slot(on), now);
-            let over = self.inner.book.look(|pages| pages.over(permit.key()));
-            return over.map_or(Ok(()), |on| Err(refused(on)));
+    /// A part of which more are out than there may be by now, or whose slots were granted under laxer terms.
+    fn over(&self, permit: &Permit) -> Option<Full> {
+        match self.inner.book.may_be_shared() {
+            true => self.inner.book.look(|pages| pages.over(permit.key())),
+            false => permit.over(),
         }
-        permit.over().map_or(Ok(()), |full| {
-            let reason = WaitReason::Full { running: full.running, limit: full.limit };
-            Err(Wait { on: full.on, reason, until: None })
-        })
     }
 
     /// What a permit was given for begins.
@@ -459,10 +458,10 @@ impl Gate {
 
     /// A permit of slots and tokens.
     fn admit(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
-        self.unpaid(key, now)?.pay(&self.inner.means, now).map_err(|(permit, on, no_token)| {
-            let wait = self.refused(permit.key(), Refusal::Token(on, no_token), now);
+        let paid = self.unpaid(key, now)?.pay(&self.inner.means, now);
+        paid.map_err(|(permit, on, no_token)| {
             permit.return_untouched();
-            wait
+            self.lacks_token(key, on, no_token, now)
         })
     }
 
@@ -480,11 +479,15 @@ impl Gate {
             let key = permit.key().clone();
             // First: a slot that it gives back is not one that lacks.
             permit.refund();
-            match no_token {
-                NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
-                NoToken::Ask => self.refused(&key, Refusal::Token(on), now),
-            }
+            self.lacks_token(&key, on, no_token, now)
         })
+    }
+
+    fn lacks_token(&self, key: &Key, on: LimitKey, no_token: NoToken, now: Mono) -> Wait {
+        match no_token {
+            NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
+            NoToken::Ask => self.refused(key, Refusal::Token(on), now),
+        }
     }
 
     /// What to tell somebody who was refused, and what is to be asked of the store for them.

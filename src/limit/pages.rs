@@ -6,11 +6,11 @@
 use crate::job::{Key, LimitKey, Mono};
 use crate::share::{Configured, KeyEvent, KeyLimits, KeyRecord, Policy, Standing, Transition};
 
-use super::by_key::{ByKey, Part, PerPart, parts};
+use super::by_key::{ByKey, PerPart, parts};
 use super::division::Division;
 use super::entry::{Entry, Frozen, Phase};
 use super::gate::{GivenUp, Wait, WaitReason};
-use super::keyed::Allowance;
+use super::keyed::{Allowance, Full};
 use super::means::Means;
 
 /// The most keys remembered that nobody uses; of more, the one that matters least is let go: one at rest, else the crawl delay
@@ -89,15 +89,16 @@ impl Pages {
     }
 
     /// A part of `key` whose slots were granted under laxer terms than hold now.
-    pub(super) fn over(&self, key: &Key) -> Option<LimitKey> {
-        let is_over = |part: &Part<'_>| {
-            self.entries.get(*part).is_some_and(|entry| {
-                let running = || self.means.slots.running(&part.to_limit_key());
-                let most = entry.terms.max_concurrent;
-                entry.share.frozen != Frozen::No || most.is_some_and(|most| running() > most)
-            })
-        };
-        parts(key).into_iter().flatten().find(is_over).map(Part::to_limit_key)
+    pub(super) fn over(&self, key: &Key) -> Option<Full> {
+        parts(key).into_iter().flatten().find_map(|part| {
+            let entry = self.entries.get(part)?;
+            let on = part.to_limit_key();
+            let running = self.means.slots.running(&on);
+            let most = entry.terms.max_concurrent;
+            let is_over =
+                entry.share.frozen != Frozen::No || most.is_some_and(|most| running > most);
+            is_over.then_some(Full { on, running, limit: most.unwrap_or_default() })
+        })
     }
 
     /// What this process was configured with.
