@@ -28,6 +28,10 @@ struct State {
     term: u64,
     /// The first term of this source.
     since: u64,
+    /// Goes up with each restart: tokens taken before are void.
+    restarts: u64,
+    /// Tokens taken, neither spent nor back.
+    out: u32,
 }
 
 #[derive(Debug)]
@@ -47,7 +51,11 @@ pub(super) struct Standing {
 
 /// When a token was taken, in [`TokenBucket::put_back`]'s terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken(u64);
+pub(super) struct Taken {
+    term: u64,
+    restarts: u64,
+    at: Mono,
+}
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +79,22 @@ impl TokenBucket {
     }
 
     fn of(source: Source) -> TokenBucket {
-        TokenBucket { state: Mutex::new(State { source, refused: false, term: 0, since: 0 }) }
+        let (term, since, restarts, out) = (0, 0, 0, 0);
+        let state = State { source, refused: false, term, since, restarts, out };
+        TokenBucket { state: Mutex::new(state) }
     }
 
-    /// Takes one token.
+    /// Takes one token, and spends it.
     ///
     /// # Errors
     /// When the next token will be there, if there is none.
     pub fn try_take(&self, now: Mono) -> Result<(), Mono> {
-        self.take(now).map(drop).map_err(|refused| match refused {
+        let taken = self.take(now).map_err(|refused| match refused {
             NoToken::Until(until) => until,
             NoToken::Ask => now,
-        })
+        })?;
+        self.forget(taken);
+        Ok(())
     }
 
     /// The same; who is refused learns whether asking the store may help.
@@ -91,10 +103,11 @@ impl TokenBucket {
         state.grow(now);
         let is_taken = match &mut state.source {
             Source::Own(bucket) => bucket.take(),
-            Source::Granted(hand) => hand.take(now),
+            Source::Granted(hand) => hand.take(),
         };
         if is_taken {
-            return Ok(Taken(state.term));
+            state.out = state.out.saturating_add(1);
+            return Ok(Taken { term: state.term, restarts: state.restarts, at: now });
         }
         let refusal = match &state.source {
             Source::Own(bucket) => NoToken::Until(bucket.next_token()),
@@ -107,28 +120,70 @@ impl TokenBucket {
         Err(refusal)
     }
 
-    /// Puts back a token that was taken and not spent. Returns whether somebody was refused since a token was last
+    /// What a token was taken for begins at `now`: it is spent. Whether it is still good: not when the bucket was restarted since, nor when more
+    /// than the burst wait to begin.
+    ///
+    /// While it was in hand the bucket grew as if it had been spent when it was taken: what it should not have grown is lost here.
+    pub(super) fn begin(&self, taken: Taken, now: Mono) -> bool {
+        let mut state = self.state.lock();
+        state.grow(now);
+        let State { out, restarts, source, .. } = &mut *state;
+        let waiting = *out;
+        *out = waiting.saturating_sub(1);
+        match source {
+            _ if taken.restarts != *restarts => false,
+            Source::Own(bucket) => {
+                let is_good = waiting <= bucket.rate().burst.max(1);
+                bucket.cut_beside(waiting);
+                is_good
+            }
+            Source::Granted(hand) => {
+                hand.spend(now);
+                true
+            }
+        }
+    }
+
+    /// Nobody will say when what it was taken for began: it is as if it had been at once.
+    pub(super) fn forget(&self, taken: Taken) {
+        let mut state = self.state.lock();
+        state.out = state.out.saturating_sub(1);
+        let is_good = taken.restarts == state.restarts;
+        if let Source::Granted(hand) = &mut state.source
+            && is_good
+        {
+            hand.spend(taken.at);
+        }
+    }
+
+    /// Puts back a token that was taken and spent on nothing. Returns whether somebody was refused since a token was last
     /// there, who may have this one and is to be told.
     #[must_use]
     pub fn refund(&self) -> bool {
-        let taken = Taken(self.state.lock().term);
-        self.put_back(taken)
+        let (term, restarts) = {
+            let state = self.state.lock();
+            (state.term, state.restarts)
+        };
+        self.put_back(Taken { term, restarts, at: Mono::default() }, true)
     }
 
-    /// The same of a token taken then. One from before the source changed is lost: the other one knows nothing of it.
+    /// The same of a token taken then, spent or not. One from before the source changed, or was restarted, is lost.
     #[must_use]
-    pub(super) fn put_back(&self, taken: Taken) -> bool {
+    pub(super) fn put_back(&self, taken: Taken, is_spent: bool) -> bool {
         let mut state = self.state.lock();
-        if taken.0 < state.since {
+        if !is_spent {
+            state.out = state.out.saturating_sub(1);
+        }
+        if taken.term < state.since || taken.restarts != state.restarts {
             return false;
         }
-        let is_told = taken.0 < state.term;
+        let is_told = is_spent && taken.term < state.term;
         let is_there = match &mut state.source {
             Source::Own(bucket) => {
                 bucket.put_back();
                 true
             }
-            Source::Granted(hand) => hand.put_back(is_told),
+            Source::Granted(hand) => hand.put_back(is_spent, is_told),
         };
         is_there && std::mem::take(&mut state.refused)
     }
@@ -137,6 +192,7 @@ impl TokenBucket {
     pub(super) fn restart(&self, now: Mono) {
         let mut state = self.state.lock();
         state.grow(now);
+        state.restarts += 1;
         match &mut state.source {
             Source::Own(bucket) => bucket.restart(now),
             Source::Granted(hand) => hand.restart(now),
@@ -234,9 +290,10 @@ impl TokenBucket {
     pub(super) fn report(&self, keep: u32) -> HandReport {
         let mut state = self.state.lock();
         state.term += 1;
+        let out = state.out;
         match &mut state.source {
             Source::Own(_) => HandReport::default(),
-            Source::Granted(hand) => hand.report(keep),
+            Source::Granted(hand) => hand.report(keep, out),
         }
     }
 
@@ -250,8 +307,9 @@ impl TokenBucket {
     /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now.
     pub(super) fn receive(&self, tokens: u32, next_token: Option<Mono>) -> bool {
         let mut state = self.state.lock();
+        let out = state.out;
         let Source::Granted(hand) = &mut state.source else { return false };
-        hand.granted(tokens, next_token);
+        hand.granted(tokens, out, next_token);
         let is_there = hand.tokens() > 0;
         is_there && std::mem::take(&mut state.refused)
     }

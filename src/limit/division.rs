@@ -355,10 +355,12 @@ impl Pages {
             || entry.share.frozen == Frozen::Yes
             || !entry.pending.is_empty()
             || keep != entry.share.slots
+            || (running < entry.share.told_running && running < entry.share.slots)
             || hand.is_some_and(|hand| hand.is_news() || gives_tokens && hand.tokens() > 0);
         if !is_worth {
             return None;
         }
+        entry.share.told_running = running;
         let kept = if keep < entry.share.slots { slots.give_up(&key, keep) } else { keep };
         // Without a slot a token is of no use, and the store would take it back.
         let is_idle = kept == 0 && entry.terms.max_concurrent.is_some();
@@ -499,6 +501,7 @@ impl Pages {
             let Some(entry) = self.entries.get_mut((&key).into()) else { continue };
             entry.told = None;
             (entry.share.keep, entry.share.tokens_awaited) = (None, false);
+            (entry.share.idle_awaited, entry.share.is_over) = (None, false);
             if self.settle(&key, now) {
                 awaited.push(key);
             }
@@ -527,6 +530,9 @@ impl Pages {
         entry.answered_after = closes;
         let told = entry.told.take();
         entry.share.keep = answer.keep.filter(|_| is_shared);
+        entry.share.is_over = answer.is_over && is_shared;
+        let is_awaited = answer.idle_awaited && is_shared;
+        entry.share.idle_awaited = entry.share.idle_awaited.or(Some(now)).filter(|_| is_awaited);
         entry.share.tokens_awaited = answer.tokens_awaited && is_shared;
         let was_known = entry.share.is_known;
         if is_shared {

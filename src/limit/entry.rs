@@ -84,6 +84,12 @@ pub(super) struct Share {
     pub(super) is_surplus: bool,
     /// Others wait: so many it may keep.
     pub(super) keep: Option<u32>,
+    /// More are out than there may be: nothing starts here, and what comes back is given.
+    pub(super) is_over: bool,
+    /// Others want what idles here, since then.
+    pub(super) idle_awaited: Option<Mono>,
+    /// How many were in use when the store was last told.
+    pub(super) told_running: u32,
     pub(super) tokens_awaited: bool,
     pub(super) frozen: Frozen,
     /// When somebody was last refused for want of a slot here, or of a token.
@@ -168,7 +174,7 @@ impl Entry {
             return Allowance::AtMost(0);
         }
         let Some(most) = self.terms.max_concurrent else { return Allowance::Unlimited };
-        if share.frozen != Frozen::No {
+        if share.frozen != Frozen::No || share.is_over {
             return Allowance::AtMost(0);
         }
         let kept = share.keep.filter(|_| share.is_tenure_over(now));
@@ -180,6 +186,7 @@ impl Entry {
         let share = &self.share;
         share.is_known
             && share.frozen == Frozen::No
+            && !share.is_over
             && share.keep.is_none()
             && self.terms.max_concurrent.is_some_and(|most| share.slots >= most)
     }
@@ -190,11 +197,12 @@ impl Entry {
         if self.terms.max_concurrent.is_none() {
             return 0;
         }
-        if !share.is_known || share.is_surplus || share.frozen != Frozen::No {
+        if !share.is_known || share.is_surplus || share.is_over || share.frozen != Frozen::No {
             return running;
         }
         match share.keep {
             Some(keep) if share.gives_at().is_some_and(|at| at <= now) => keep.max(running),
+            _ if share.gives_idle_at().is_some_and(|at| at <= now) => running,
             _ => share.slots.max(running),
         }
     }
@@ -223,6 +231,8 @@ impl Entry {
             || share.is_lacking()
             || share.asked_at.is_some()
             || share.keep.is_some()
+            || share.idle_awaited.is_some()
+            || share.is_over
             || share.tokens_awaited
     }
 
@@ -235,8 +245,13 @@ impl Entry {
         let frozen = (share.frozen == Frozen::Yes).then_some(Mono::default());
         let surplus = share.keep.filter(|keep| share.slots > running.max(*keep));
         let gives = surplus.and_then(|_| share.gives_at());
+        let over = (share.is_over && share.slots > running).then_some(share.granted_at);
+        let gives_idle = share.gives_idle_at().filter(|_| share.slots > running);
         let tokens = (share.tokens_awaited && tokens > 0).then(|| share.tokens_at.plus(GRACE));
-        [events, frozen, share.asks_at(), gives, tokens].into_iter().flatten().min()
+        [events, frozen, share.asks_at(), gives, over, gives_idle, tokens]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What makes it worth remembering, least first.
@@ -293,6 +308,14 @@ impl Share {
         // Whoever has this part and lacks a later one may get that meanwhile.
         let awaited = self.lacks_later.filter(|at| at.plus(SHARE_PERIOD) > soon);
         Some(awaited.map_or(soon, |_| self.granted_at.plus(TENURE)))
+    }
+
+    /// When idle slots are given to whoever wants more than its part, even out of this one's.
+    fn gives_idle_at(&self) -> Option<Mono> {
+        let soon = self.idle_awaited?.max(self.granted_at).plus(GRACE);
+        // Whoever has this part and lacks a later one may get that meanwhile.
+        let awaited = self.lacks_later.filter(|at| at.plus(SHARE_PERIOD) > soon);
+        Some(awaited.map_or(soon, |at| at.plus(TENURE).max(soon)))
     }
 
     /// When the store is to be asked for what lacks.

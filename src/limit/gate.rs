@@ -178,7 +178,7 @@ impl Gate {
     /// [`Wait`] naming the first key that refuses.
     pub fn try_request(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
         self.check_standing(key, now)?;
-        self.admit(key, now)
+        self.begun(self.admit(key, now)?, now)
     }
 
     /// Makes of a permit that was given before one for a request that is to be made at once.
@@ -187,14 +187,21 @@ impl Gate {
     /// [`Wait`] when its key has been held meanwhile, or the permit was given without a token because the key was given up
     /// and there is none now. The permit has then been refunded.
     pub fn redeem(&self, permit: Permit, now: Mono) -> Result<Permit, Wait> {
-        match self.check_standing(permit.key(), now) {
-            Ok(()) if permit.is_paid() => Ok(permit),
-            Ok(()) if permit.has_slots() => self.pay(permit, now),
-            Ok(()) => self.admit(permit.key(), now),
-            Err(wait) => {
-                permit.refund();
-                Err(wait)
-            }
+        if let Err(wait) = self.check_standing(permit.key(), now) {
+            permit.refund();
+            return Err(wait);
+        }
+        if let Some(full) = self.over(&permit) {
+            let key = permit.key().clone();
+            permit.refund();
+            return Err(self.refused(&key, Refusal::Slot(full), now));
+        }
+        let mut permit = permit;
+        permit.begin(now);
+        match permit.has_slots() {
+            _ if permit.covers(&self.inner.means) => Ok(permit),
+            true => self.begun(self.pay(permit, now)?, now),
+            false => self.try_request(permit.key(), now),
         }
     }
 
@@ -416,6 +423,34 @@ impl Gate {
         }
     }
 
+    /// A part of which more are out than there may be by now, or whose slots were granted under laxer terms.
+    fn over(&self, permit: &Permit) -> Option<Full> {
+        match self.inner.book.may_be_shared() {
+            true => self.inner.book.look(|pages| pages.over(permit.key())),
+            false => permit.over(),
+        }
+    }
+
+    /// What a permit was given for begins.
+    fn begun(&self, mut permit: Permit, now: Mono) -> Result<Permit, Wait> {
+        permit.begin(now);
+        if permit.is_paid() {
+            return Ok(permit);
+        }
+        let buckets =
+            parts(permit.key()).into_iter().zip(self.inner.means.buckets_of(permit.key()));
+        let slowest = buckets
+            .filter_map(|(part, bucket)| {
+                let rate = bucket?.rate();
+                Some((rate.per / rate.count.max(1), part?.to_limit_key()))
+            })
+            .max();
+        // A permit that was paid for has a part with a rate.
+        let (interval, on) = slowest.unwrap_or_else(|| (Duration::ZERO, LimitKey::Host("".into())));
+        permit.refund();
+        Err(Wait { on, reason: WaitReason::Rate, until: Some(now.plus(interval)) })
+    }
+
     fn permit(&self, slots: Slots) -> Permit {
         let gate = (!slots.key().is_free()).then(|| self.clone());
         Permit::unpaid(slots, gate)
@@ -423,7 +458,10 @@ impl Gate {
 
     /// A permit of slots and tokens.
     fn admit(&self, key: &Key, now: Mono) -> Result<Permit, Wait> {
-        self.pay(self.unpaid(key, now)?, now)
+        let mut permit = self.unpaid(key, now)?;
+        let Err((on, no_token)) = permit.pay(&self.inner.means, now) else { return Ok(permit) };
+        permit.return_untouched();
+        Err(self.lacks_token(key, on, no_token, now))
     }
 
     /// A permit of the slots alone.
@@ -434,16 +472,20 @@ impl Gate {
         }
     }
 
-    /// Adds the tokens.
+    /// Adds the tokens to a permit that was out already.
     fn pay(&self, mut permit: Permit, now: Mono) -> Result<Permit, Wait> {
         let Err((on, no_token)) = permit.pay(&self.inner.means, now) else { return Ok(permit) };
         let key = permit.key().clone();
         // First: a slot that it gives back is not one that lacks.
         permit.refund();
-        Err(match no_token {
+        Err(self.lacks_token(&key, on, no_token, now))
+    }
+
+    fn lacks_token(&self, key: &Key, on: LimitKey, no_token: NoToken, now: Mono) -> Wait {
+        match no_token {
             NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
-            NoToken::Ask => self.refused(&key, Refusal::Token(on), now),
-        })
+            NoToken::Ask => self.refused(key, Refusal::Token(on), now),
+        }
     }
 
     /// What to tell somebody who was refused, and what is to be asked of the store for them.

@@ -10,9 +10,9 @@ use crate::share::{Bucket, Rate};
 pub(super) struct Hand {
     pub(super) rate: Rate,
     tokens: u32,
-    /// Of those told of in the last report, so many were taken since.
-    taken: u32,
-    /// Taken before the last report, where they counted as spent, and returned unspent since: for the store's bucket.
+    /// Of those told of in the last report, so many were spent since.
+    spent: u32,
+    /// Spent before the last report, and yet on nothing: for the store's bucket.
     returned: u32,
     spent_at: Option<Mono>,
     ended_at: Option<Mono>,
@@ -38,7 +38,7 @@ impl Hand {
         Hand {
             rate,
             tokens: 0,
-            taken: 0,
+            spent: 0,
             returned: 0,
             spent_at: None,
             ended_at: None,
@@ -55,22 +55,26 @@ impl Hand {
         self.next_token
     }
 
-    /// Takes one token, if there is one.
-    pub(super) fn take(&mut self, now: Mono) -> bool {
-        let Some(rest) = self.tokens.checked_sub(1) else { return false };
-        self.tokens = rest;
-        self.taken = self.taken.saturating_add(1);
-        self.spent_at = self.spent_at.max(Some(now));
-        true
+    /// Takes one token, if there is one. Until it is spent the store counts it as in hand.
+    pub(super) fn take(&mut self) -> bool {
+        let rest = self.tokens.checked_sub(1);
+        self.tokens = rest.unwrap_or_default();
+        rest.is_some()
     }
 
-    /// A token that was not spent comes back. One that the store believes spent is not to be used again before it knows better.
+    /// One that was taken is spent.
+    pub(super) fn spend(&mut self, at: Mono) {
+        self.spent = self.spent.saturating_add(1);
+        self.spent_at = self.spent_at.max(Some(at));
+    }
+
+    /// A token comes back: it was not spent, or on nothing. One that the store believes spent is not to be used again before it knows better.
     /// Whether it is there for the next.
-    pub(super) fn put_back(&mut self, is_told: bool) -> bool {
+    pub(super) fn put_back(&mut self, is_spent: bool, is_told: bool) -> bool {
         if is_told {
             self.returned = self.returned.saturating_add(1);
-        } else if self.taken < u32::MAX {
-            self.taken = self.taken.saturating_sub(1);
+        } else if self.spent < u32::MAX {
+            self.spent -= u32::from(is_spent && self.spent > 0);
             self.tokens = self.tokens.saturating_add(1).min(self.rate.burst.max(1));
         }
         !is_told
@@ -82,7 +86,7 @@ impl Hand {
         self.tokens = 0;
         self.returned = 0;
         // Whatever a report under way will be answered with is from before.
-        self.taken = u32::MAX;
+        self.spent = u32::MAX;
     }
 
     /// Whether there is something to be told but that tokens are wanted.
@@ -93,18 +97,19 @@ impl Hand {
             || self.owed.is_some()
     }
 
-    /// What is to be told, the tokens beyond `keep` given back. They cannot be spent from here on.
-    pub(super) fn report(&mut self, keep: u32) -> HandReport {
+    /// What is to be told, the tokens beyond `keep` given back but for those that are `out`: taken, and not spent. They cannot be spent
+    /// from here on.
+    pub(super) fn report(&mut self, keep: u32, out: u32) -> HandReport {
         let tokens = self.tokens.min(keep);
         let back = (self.tokens - tokens).saturating_add(self.returned);
         let report = HandReport {
-            tokens,
+            tokens: tokens.saturating_add(out),
             back,
             spent_at: self.spent_at.take(),
             ended_at: self.ended_at.take(),
             bucket: self.owed.take(),
         };
-        (self.tokens, self.taken, self.returned) = (tokens, 0, 0);
+        (self.tokens, self.spent, self.returned) = (tokens, 0, 0);
         report
     }
 
@@ -116,9 +121,9 @@ impl Hand {
         self.owed = self.owed.or(report.bucket);
     }
 
-    /// The answer to the last report: so many tokens as of then.
-    pub(super) fn granted(&mut self, tokens: u32, next_token: Option<Mono>) {
-        self.tokens = tokens.saturating_sub(self.taken);
+    /// The answer to the last report: so many tokens as of then, of which so many are `out`.
+    pub(super) fn granted(&mut self, tokens: u32, out: u32, next_token: Option<Mono>) {
+        self.tokens = tokens.saturating_sub(self.spent).saturating_sub(out);
         self.next_token = next_token;
     }
 }

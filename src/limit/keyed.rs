@@ -31,6 +31,8 @@ pub struct Slots {
     shared: Option<Arc<Shared>>,
     /// Whom to tell when they return, whether or not the slots themselves refused somebody.
     also_tell: PerPart<bool>,
+    /// They were not used at all: that they return is nothing that anybody waits to hear of.
+    is_untouched: bool,
 }
 
 /// Every slot of a key is taken.
@@ -125,7 +127,7 @@ impl KeyedLimiter {
             self.shared.table.lock().claim_all(key)?;
             Some(Arc::clone(&self.shared))
         };
-        Ok(Slots { key: key.clone(), shared, also_tell: [false; 2] })
+        Ok(Slots { key: key.clone(), shared, also_tell: [false; 2], is_untouched: false })
     }
 
     /// Limits `key` to `limit` permits (0: none at all); `None`: to the default of its kind. Permits that are out stay
@@ -263,7 +265,7 @@ impl fmt::Debug for KeyedLimiter {
 impl Slots {
     /// No slots at all of that key: nothing is going to be asked under it.
     pub(super) fn none(key: &Key) -> Slots {
-        Slots { key: key.clone(), shared: None, also_tell: [false; 2] }
+        Slots { key: key.clone(), shared: None, also_tell: [false; 2], is_untouched: false }
     }
 
     /// Whether there are any, where the key has something to be limited by.
@@ -284,6 +286,21 @@ impl Slots {
         parts(&self.key).map(|part| table.standing(part?).0)
     }
 
+    /// They return as they came: whoever is refused a token each time it asks would otherwise wake itself for ever.
+    pub(super) fn leave_untouched(&mut self) {
+        self.is_untouched = true;
+    }
+
+    /// A part of which more are out than its limit, if there is one: it was lowered since.
+    pub(super) fn over(&self) -> Option<Full> {
+        let table = self.shared.as_ref()?.table.lock();
+        parts(&self.key).into_iter().flatten().find_map(|part| {
+            let (limit, running) = table.standing(part);
+            let limit = limit.filter(|limit| running > *limit)?;
+            Some(Full { on: part.to_limit_key(), running, limit })
+        })
+    }
+
     /// Has the hook called for these parts too when the slots return: something else that they wait for did.
     pub(super) fn also_tell(&mut self, tell: PerPart<bool>) {
         for (mark, tell) in self.also_tell.iter_mut().zip(tell) {
@@ -295,7 +312,7 @@ impl Slots {
 impl Drop for Slots {
     fn drop(&mut self) {
         let Some(shared) = self.shared.take() else { return };
-        let refused = shared.table.lock().release_all(&self.key);
+        let refused = shared.table.lock().release_all(&self.key, self.is_untouched);
         let told = parts(&self.key).into_iter().zip(refused).zip(self.also_tell);
         // The host first. Who waits for the resolver is refused before it could ask for the host: were it told first, it
         // would take both each time, and who waits for the host alone would never have its turn.
@@ -387,14 +404,14 @@ impl Table {
     }
 
     /// Returns the slots of `key`; which parts had refused somebody since their last release.
-    fn release_all(&mut self, key: &Key) -> PerPart<bool> {
-        parts(key).map(|part| part.is_some_and(|part| self.release(part)))
+    fn release_all(&mut self, key: &Key, is_untouched: bool) -> PerPart<bool> {
+        parts(key).map(|part| part.is_some_and(|part| self.release(part, is_untouched)))
     }
 
-    fn release(&mut self, part: Part<'_>) -> bool {
+    fn release(&mut self, part: Part<'_>, is_untouched: bool) -> bool {
         self.update(part, |entry, _| {
             entry.running -= 1;
-            std::mem::take(&mut entry.refused) || entry.is_awaited
+            std::mem::take(&mut entry.refused) || (entry.is_awaited && !is_untouched)
         })
     }
 

@@ -19,9 +19,13 @@ pub(super) struct Means {
     buckets: Arc<Mutex<ByKey<Arc<TokenBucket>>>>,
 }
 
-/// Tokens taken, and the buckets they came from.
+/// Tokens taken, and the buckets they came from. Dropped, they are spent.
 #[derive(Default)]
-pub(super) struct Tokens(PerPart<Option<(Arc<TokenBucket>, Taken)>>);
+pub(super) struct Tokens {
+    taken: PerPart<Option<(Arc<TokenBucket>, Taken)>>,
+    /// They are spent already.
+    is_begun: bool,
+}
 
 impl Means {
     pub(super) fn new(max_per_host: Option<u32>) -> Means {
@@ -36,7 +40,7 @@ impl Means {
         taken: &mut Tokens,
     ) -> Result<(), (LimitKey, NoToken)> {
         let buckets = self.buckets_of(key);
-        for ((part, bucket), token) in parts(key).into_iter().zip(buckets).zip(&mut taken.0) {
+        for ((part, bucket), token) in parts(key).into_iter().zip(buckets).zip(&mut taken.taken) {
             let (Some(part), Some(bucket)) = (part, bucket) else { continue };
             let term = bucket.take(now).map_err(|refused| (part.to_limit_key(), refused))?;
             *token = Some((bucket, term));
@@ -87,10 +91,41 @@ impl Means {
 }
 
 impl Tokens {
+    /// Whether there is one for each part of `key` that has a rate by now.
+    pub(super) fn cover(&self, means: &Means, key: &Key) -> bool {
+        let buckets = means.buckets_of(key).into_iter().zip(&self.taken);
+        let mut limited = buckets.filter_map(|(bucket, taken)| Some((bucket?, taken)));
+        limited
+            .all(|(bucket, taken)| taken.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &bucket)))
+    }
+
+    /// Spends them; whether all are still good.
+    pub(super) fn begin(&mut self, now: Mono) -> bool {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return true;
+        }
+        let mut are_good = true;
+        for token in &mut self.taken {
+            let is_void =
+                |(bucket, taken): &mut (Arc<TokenBucket>, Taken)| !bucket.begin(*taken, now);
+            are_good &= token.take_if(is_void).is_none();
+        }
+        are_good
+    }
+
     /// Puts every token back; which parts' buckets somebody waits for.
     pub(super) fn give_back(&mut self) -> PerPart<bool> {
-        self.0
-            .each_mut()
-            .map(|token| token.take().is_some_and(|(bucket, taken)| bucket.put_back(taken)))
+        let is_begun = std::mem::take(&mut self.is_begun);
+        self.taken.each_mut().map(|token| {
+            token.take().is_some_and(|(bucket, taken)| bucket.put_back(taken, is_begun))
+        })
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        for (bucket, taken) in self.taken.iter().flatten().filter(|_| !self.is_begun) {
+            bucket.forget(*taken);
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::by_key::{ByKey, PerPart, parts};
 use super::division::Division;
 use super::entry::{Entry, Frozen, Phase};
 use super::gate::{GivenUp, Wait, WaitReason};
-use super::keyed::Allowance;
+use super::keyed::{Allowance, Full};
 use super::means::Means;
 
 /// The most keys remembered that nobody uses; of more, the one that matters least is let go: one at rest, else the crawl delay
@@ -86,6 +86,19 @@ impl Pages {
     /// How many may run at once under each part of `key`, whoever runs them.
     pub(super) fn limits(&self, key: &Key) -> PerPart<Option<u32>> {
         parts(key).map(|part| self.entries.get(part?)?.terms.max_concurrent)
+    }
+
+    /// A part of `key` whose slots were granted under laxer terms than hold now.
+    pub(super) fn over(&self, key: &Key) -> Option<Full> {
+        parts(key).into_iter().flatten().find_map(|part| {
+            let entry = self.entries.get(part)?;
+            let on = part.to_limit_key();
+            let running = self.means.slots.running(&on);
+            let most = entry.terms.max_concurrent;
+            let is_over =
+                entry.share.frozen != Frozen::No || most.is_some_and(|most| running > most);
+            is_over.then_some(Full { on, running, limit: most.unwrap_or_default() })
+        })
     }
 
     /// What this process was configured with.

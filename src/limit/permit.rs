@@ -8,10 +8,13 @@ use crate::job::{Key, LimitKey, Mono};
 
 use super::Gate;
 use super::bucket::NoToken;
-use super::keyed::Slots;
+use super::keyed::{Full, Slots};
 use super::means::{Means, Tokens};
 
 /// The right to run one job, or make one request, under one key. Dropping it returns its slots; its tokens are spent.
+///
+/// A token is spent when something [begins](Permit::begin) under it. Until then it is in hand: however long a job waits for its worker, no
+/// more begin together than the rate allows.
 pub struct Permit {
     slots: Slots,
     tokens: Tokens,
@@ -29,9 +32,16 @@ impl Permit {
 
     /// Adds the tokens. Where one lacks, the key that lacks it; what was taken before is to be [refunded](Permit::refund).
     pub(super) fn pay(&mut self, means: &Means, now: Mono) -> Result<(), (LimitKey, NoToken)> {
+        // Those that are void, or are not all that are needed now.
+        let _ = self.tokens.give_back();
         means.take_tokens(self.slots.key(), now, &mut self.tokens)?;
         self.is_paid = true;
         Ok(())
+    }
+
+    /// Whether it was paid for all rates that there are by now.
+    pub(super) fn covers(&self, means: &Means) -> bool {
+        self.is_paid && self.tokens.cover(means, self.slots.key())
     }
 
     pub(super) fn is_paid(&self) -> bool {
@@ -41,6 +51,27 @@ impl Permit {
     /// Whether it has the slots of its key.
     pub(super) fn has_slots(&self) -> bool {
         self.slots.are_there()
+    }
+
+    /// A part of its key of which more are out than there may be by now.
+    pub(super) fn over(&self) -> Option<Full> {
+        self.slots.over()
+    }
+
+    /// What it was given for begins at `now`: its tokens are spent. One that is void by then, for its interval has begun anew since it was
+    /// taken, or others of its rate would begin too close to it, makes the permit [unpaid](Gate::redeem) again.
+    pub fn begin(&mut self, now: Mono) {
+        if !self.tokens.begin(now) {
+            // Nobody is told: who waits for these tokens waits for their time.
+            let _ = self.tokens.give_back();
+            self.is_paid = false;
+        }
+    }
+
+    /// Returns the permit that was refused its tokens as soon as it had its slots.
+    pub(super) fn return_untouched(mut self) {
+        self.slots.leave_untouched();
+        self.refund();
     }
 
     /// The key it was given for.

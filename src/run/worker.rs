@@ -207,7 +207,11 @@ fn run_handler(
         cancel: &slot.cancel,
         gate: &shared.gate,
         clock: &*shared.clock,
-        permit: Some(permit),
+        permit: Some({
+            let mut permit = permit;
+            permit.begin(started);
+            permit
+        }),
         deadline,
         worker: slot.index,
         owner_directory: owner.directory.as_deref(),

@@ -142,8 +142,12 @@ pub fn divide(
     }
     let view = View::of(record, shares, scene);
     // Were they rung whenever somebody asks, two that wait for each other would wake each other without end.
-    let is_new = had.waiting_since.is_none() || scene.now.since(had.asked_at) >= SHARE_PERIOD;
+    let is_late = scene.now.since(had.asked_at) >= SHARE_PERIOD;
+    let is_new = had.waiting_since.is_none() || is_late;
     let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
+    if had.wanted == 0 || is_late {
+        ring.extend(view.idlers_to_ask(me));
+    }
     if mine.slots < had.slots || tokens_are_back {
         ring.extend(view.waiters_to_tell(me));
     }
@@ -175,6 +179,8 @@ pub fn told_by_sole(
     shares.retain(|_, share| !share.is_nothing());
     let answer = KeyAnswer {
         keep: None,
+        idle_awaited: false,
+        is_over: false,
         tokens_awaited: false,
         ..state_of(&report.key, record, shares, me, scene)
     };
@@ -201,6 +207,8 @@ pub fn state_of(
         slots: share.slots,
         tokens: share.tokens,
         keep: view.keep(me),
+        idle_awaited: view.idle_awaited(me),
+        is_over: view.is_over(),
         tokens_awaited: view.tokens_awaited(me),
         next_token: view.next_token(),
     }

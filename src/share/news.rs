@@ -100,6 +100,10 @@ pub struct KeyAnswer {
     pub tokens: u32,
     /// Others wait for slots, or there are fewer than were given out: so many it may keep.
     pub keep: Option<u32>,
+    /// More slots are out than there may be (the limit fell, or the breaker opened): none that comes back is used again.
+    pub is_over: bool,
+    /// Others want slots, and there are none: those that idle here are of more use there, even of its own part.
+    pub idle_awaited: bool,
     /// Others wait for tokens.
     pub tokens_awaited: bool,
     /// When the next token that nobody has in hand will be there, if there is a rate and none is there now.

@@ -127,6 +127,28 @@ impl<'a> View<'a> {
         (missing > self.free()).then_some(floor)
     }
 
+    /// Whether more slots are out than there may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.cap.is_some_and(|cap| self.slots_out() > cap)
+    }
+
+    /// Whether somebody else wants slots that are not there, however many it has already: what idles with this one is wasted.
+    pub(super) fn idle_awaited(&self, id: i64) -> bool {
+        let is_token_there = self.bucket.is_none_or(|bucket| bucket.has_token());
+        let wanted = self.others(id).filter(|(_, share)| self.wants_slots(share));
+        let wanted = wanted.fold(0_u32, |sum, (_, share)| sum.saturating_add(share.wanted));
+        self.cap.is_some() && self.share(id).slots > 0 && is_token_there && wanted > self.free()
+    }
+
+    /// Whoever but `me` said last that it does not use all it has, while `me` wants some.
+    pub(super) fn idlers_to_ask(&self, me: i64) -> Vec<i64> {
+        if self.share(me).wanted == 0 {
+            return Vec::new();
+        }
+        let idle = self.others(me).filter(|(_, share)| share.running < share.slots);
+        idle.map(|(id, _)| id).filter(|&id| self.idle_awaited(id)).collect()
+    }
+
     /// Whether it has tokens in hand that somebody else lacks.
     pub(super) fn tokens_awaited(&self, id: i64) -> bool {
         let Some(bucket) = self.bucket.filter(|bucket| !bucket.has_token()) else { return false };

@@ -244,8 +244,9 @@ impl Process {
     /// A free worker takes the next job from the channel and begins it; its index.
     pub(super) fn begin_attempt(&mut self, serial: u64, clock: &Manual) -> Option<usize> {
         let at = self.workers.iter().position(|worker| worker.attempt.is_none())?;
-        let Assigned { job, permit, timeout } = self.jobs.try_recv().ok()?;
+        let Assigned { job, mut permit, timeout } = self.jobs.try_recv().ok()?;
         let (started, owner) = (clock.mono(), self.owner().row);
+        permit.begin(started);
         let worker = &mut self.workers[at];
         *worker.slot.current.lock() = Some(Current {
             job: Arc::clone(&job),

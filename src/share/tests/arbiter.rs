@@ -97,7 +97,7 @@ fn a_cap_that_fell_admits_nobody_until_enough_are_back() {
     let change = KeyChange { max_concurrent: Some(Some(3)), ..KeyChange::default() };
     table.record.change(&change);
     assert_eq!((table.keep(1), table.keep(2)), (Some(0), Some(0)));
-    table.check(2, &KeyReport { wanted: 1, ..has(2) }, 2, Some(0), &[]);
+    table.check(2, &KeyReport { wanted: 1, ..has(2) }, 2, Some(0), &[1]);
     table.check(1, &has(1), 1, None, &[]);
     assert_eq!(table.keep(2), None);
 }
