@@ -38,13 +38,15 @@ mod tests;
 mod turn;
 mod upkeep;
 mod view;
+mod writing;
 mod yields;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
@@ -60,6 +62,7 @@ use lanes::Lanes;
 use owner::Owners;
 use recover::Beats;
 use shares::Configurations;
+use writing::Writing;
 
 pub use open::{Durability, OpenOptions};
 
@@ -135,7 +138,8 @@ impl SqliteStore {
         &mut self,
         work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
     ) -> Result<T, StoreError> {
-        match write(&mut self.conn, &mut self.lanes, work) {
+        let patience = self.shared.options.busy_timeout;
+        match write(&self.conn, patience, &mut self.lanes, work) {
             Ok((value, bells)) => {
                 self.shared.owners.ring(&bells);
                 Ok(value)
@@ -162,15 +166,16 @@ impl SqliteStore {
 }
 
 fn write<T>(
-    conn: &mut Connection,
+    conn: &Connection,
+    patience: Duration,
     lanes: &mut Lanes,
     work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
 ) -> Worked<(T, Vec<String>)> {
-    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut batch = Batch::new(&transaction, lanes);
+    let writing = Writing::begin(conn, patience)?;
+    let mut batch = Batch::new(conn, lanes);
     let value = work(&mut batch)?;
     let bells = batch.finish()?;
-    transaction.commit()?;
+    writing.commit()?;
     Ok((value, bells))
 }
 

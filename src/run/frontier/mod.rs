@@ -43,6 +43,11 @@ const LANES_RESERVED_PER_LEVEL: usize = 256;
 /// Once full, lanes are taken again when there is room for so many: they come in pages.
 const LANES_BEFORE_MORE: usize = 256;
 
+/// Room for more than so many jobs is given to so many lanes at least, and need not be spread over more,
+const LANES_WANTED: usize = 32;
+/// unless each of them gets more than this.
+const MOST_AT_LEAST: usize = 64;
+
 const LEVELS: usize = Priority::ALL.len();
 type ByPriority<T> = [T; LEVELS];
 
@@ -116,6 +121,12 @@ struct Claim {
     /// The level it is to be leased for at.
     at: usize,
     lane: LaneId,
+}
+
+/// The least that a lane is wanted for when there is a lot of room: what a want costs the store is shared by the jobs it brings, and the lanes
+/// that go without this time are first in line the next.
+fn least_share(room: usize) -> usize {
+    (room / LANES_WANTED).clamp(1, MOST_AT_LEAST)
 }
 
 /// How many lanes may be known when one of that priority is offered.
@@ -382,6 +393,7 @@ impl Frontier {
     fn want_claimed(&mut self, gate: &Gate, now: Mono, appetite: Appetite, wants: &mut Vec<Want>) {
         let max_losses = appetite.max_losses;
         let mut room = appetite.room;
+        let least = least_share(room);
         self.claimed.make_contiguous().sort_by_key(|claim| claim.urgency);
         let weights = self.weights_of_claims();
         let mut left: ByPriority<u128> = Default::default();
@@ -391,7 +403,7 @@ impl Frontier {
         let mut given_back = Vec::new();
         for (Claim { urgency, at, lane }, weight) in self.claimed.iter().zip(&weights) {
             let share = (room as u128 * weight).div_ceil(left[*urgency]);
-            let share = usize::try_from(share).map_or(room, |share| share.min(room));
+            let share = usize::try_from(share).map_or(room, |share| share.max(least).min(room));
             left[*urgency] -= weight;
             let Some(state) = self.lanes.get_mut(lane) else { continue };
             let reserved = usize::from(state.has_reserved(*at)).min(share);
