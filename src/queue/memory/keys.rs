@@ -335,7 +335,11 @@ impl Model {
         }
         let policy = Policy { give_up: TROUBLE_REMEMBERED, ..Policy::default() };
         for (name, kept) in looked_at {
-            if kept.version <= heard && kept.record.is_at_rest(terms.mono, &policy) {
+            // Somebody's tokens are what its bucket is less than full by.
+            let shares = self.keys.shares.get(&name);
+            let is_in_hand = shares.is_some_and(|all| all.values().any(|share| share.tokens > 0));
+            let is_at_rest = kept.record.is_at_rest(terms.mono, &policy) && !is_in_hand;
+            if kept.version <= heard && is_at_rest {
                 self.keys.records.remove(&name);
             }
         }

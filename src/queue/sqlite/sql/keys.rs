@@ -57,9 +57,10 @@ pub(in crate::queue::sqlite) const CHANGED: &str = "
 pub(in crate::queue::sqlite) const WALK_RECORDS: &str = "
     SELECT dimension, name, version, record, wall_ms, mono_ns FROM key_record
     WHERE (dimension, name) > (?1, ?2) ORDER BY dimension, name LIMIT ?3";
-/// Forgets a record that is as it was when it was read.
+/// Forgets a record that is as it was when it was read; not where somebody has tokens in hand: its bucket is less than full by them.
 pub(in crate::queue::sqlite) const DROP_RECORD: &str = "
-    DELETE FROM key_record WHERE dimension = ?1 AND name = ?2 AND version = ?3 AND record = ?4";
+    DELETE FROM key_record WHERE dimension = ?1 AND name = ?2 AND version = ?3 AND record = ?4
+        AND NOT EXISTS (SELECT 1 FROM share s WHERE s.dimension = ?1 AND s.name = ?2 AND s.tokens > 0)";
 
 /// The shares of a key.
 pub(in crate::queue::sqlite) const SHARES: &str = "
