@@ -479,6 +479,9 @@ impl Pages {
             self.learn_of(answer, told_at, now, awaited);
         }
         self.end_what_was_not_answered(&answered, now, awaited);
+        if reply.redeclared && self.division.is_shared() {
+            self.doubt_what_was_unlimited(&answered, now);
+        }
         if self.division.mode == Mode::Shared && is_sole_one && !reply.more {
             self.close(now, awaited);
         }
@@ -486,6 +489,22 @@ impl Pages {
         let is_active = |key: &LimitKey| self.entries.get(key.into()).is_some_and(Entry::has_news);
         self.division.active = active.into_iter().filter(is_active).collect();
         self.shrink(now, awaited);
+    }
+
+    /// Somebody came who may limit what nobody did: what runs there has to be said, and the store asked, before more may start.
+    fn doubt_what_was_unlimited(&mut self, answered: &BTreeSet<LimitKey>, now: Mono) {
+        let is_unlimited =
+            |entry: &Entry| entry.share.is_known && entry.terms.max_concurrent.is_none();
+        let unlimited = self.entries.iter().filter(|(_, entry)| is_unlimited(entry));
+        let unlimited: Vec<LimitKey> = unlimited.map(|(part, _)| part.to_limit_key()).collect();
+        for key in unlimited.into_iter().filter(|key| !answered.contains(key)) {
+            let running = self.means.slots.running(&key);
+            let frozen = if running > 0 { Frozen::Yes } else { Frozen::No };
+            self.entry(&key).share = Share { frozen, ..Share::of_running(running) };
+            self.division.activate(&key);
+            // It admits fewer from now on: there is nobody to be told.
+            let _ = self.settle(&key, now);
+        }
     }
 
     /// Others wait no more for what the store does not mention, and what was said of it has arrived.

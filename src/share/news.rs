@@ -81,7 +81,10 @@ pub struct KeyReply {
     pub version: i64,
     /// Whether further records have changed, beyond those that one reply tells of.
     pub more: bool,
-    /// Of every key reported, every key whose record has changed since `known`, and every key it has a share of that others wait for. Each once.
+    /// What live processes were configured with has changed since it was last told: of a key that nothing limited, and that is not among the
+    /// answers, it does not know any more that nothing does.
+    pub redeclared: bool,
+    /// Of every key reported, every key it has a share of if that has changed, every key whose record has changed since `known`, and every key it has a share of that others wait for. Each once.
     pub answers: Vec<KeyAnswer>,
 }
 

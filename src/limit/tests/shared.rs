@@ -100,6 +100,7 @@ impl Toy {
             is_alone,
             version: self.version,
             more: false,
+            redeclared: false,
             answers,
         }
     }

@@ -137,13 +137,16 @@ impl Model {
         let (changed, more) = self.changed_since(news.known);
         let version = changed.last().map_or(news.known, |(version, _)| *version);
         let mut others: Vec<LimitKey> = changed.into_iter().map(|(_, key)| key).collect();
-        others.extend(self.redeclared(me.row));
+        let redeclared = self.redeclared(me.row);
+        let is_redeclared = redeclared.is_some();
+        others.extend(redeclared.unwrap_or_default());
         others.extend(self.awaited(&me));
         for key in others {
             let answer = self.state_of(&me, &key);
             answers.entry(name(&key)).or_insert(answer);
         }
-        KeyReply { is_sole, is_alone, version, more, answers: answers.into_values().collect() }
+        let answers = answers.into_values().collect();
+        KeyReply { is_sole, is_alone, version, more, redeclared: is_redeclared, answers }
     }
 
     /// Makes it the sole one or takes that away. Returns who divides by itself, and whether that is it.
@@ -209,15 +212,15 @@ impl Model {
     }
 
     /// The keys it has a share of, when what owners declared has changed since it was last told.
-    fn redeclared(&mut self, me: i64) -> Vec<LimitKey> {
+    fn redeclared(&mut self, me: i64) -> Option<Vec<LimitKey>> {
         let declared = self.keys.declared;
-        let Some(owner) = self.owners.get_mut(&me) else { return Vec::new() };
+        let owner = self.owners.get_mut(&me)?;
         if std::mem::replace(&mut owner.heard, declared) == declared {
-            return Vec::new();
+            return None;
         }
         let shares = self.keys.shares.iter();
         let mine = shares.filter(|(_, shares)| shares.contains_key(&me));
-        mine.map(|((_, key), _)| key.clone()).collect()
+        Some(mine.map(|((_, key), _)| key.clone()).collect())
     }
 
     /// The keys of which it has something that somebody else wants. Whoever waits for a token knows when it comes, and does not ask

@@ -102,6 +102,7 @@ pub(super) fn hear(
         is_alone: !hearing.member.has_others,
         version,
         more,
+        redeclared: found.heard != found.declared,
         answers: hearing.answers,
     })
 }
