@@ -7,9 +7,11 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
 mod common;
+mod jobs;
 mod measure;
 
-use common::{insert, new_queue, noop_jobs};
+use common::{insert, new_queue};
+use jobs::noop_jobs;
 use measure::{median, timed};
 use orch::handler::Noop;
 use orch::run::{RunOptions, Runner};
