@@ -134,7 +134,9 @@ impl<'a> View<'a> {
 
     /// Whether somebody else wants slots that are not there, however many it has already: what idles with this one is wasted.
     pub(super) fn idle_awaited(&self, id: i64) -> bool {
-        let is_token_there = self.bucket.is_none_or(|bucket| bucket.has_token());
+        // Or one comes back with the slot.
+        let is_token_there =
+            self.bucket.is_none_or(|bucket| bucket.has_token()) || self.share(id).tokens > 0;
         let wanted = self.others(id).filter(|(_, share)| self.wants_slots(share));
         let wanted = wanted.fold(0_u32, |sum, (_, share)| sum.saturating_add(share.wanted));
         self.cap.is_some() && self.share(id).slots > 0 && is_token_there && wanted > self.free()
