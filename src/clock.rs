@@ -57,6 +57,7 @@ impl Clock for System {
 /// A clock that moves only when told: for simulations and tests of clock steps.
 #[derive(Debug, Default)]
 pub struct Manual {
+    /// What the wall clock showed when monotonic time began, as far as it has been stepped since, and the monotonic time.
     now: Mutex<(WallMs, Mono)>,
 }
 
@@ -70,7 +71,6 @@ impl Manual {
     /// Lets `duration` pass on both times.
     pub fn advance(&self, duration: Duration) {
         let mut now = self.now.lock();
-        now.0 = now.0.plus_ms(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         now.1 = now.1.plus(duration);
     }
 
@@ -83,7 +83,9 @@ impl Manual {
 
 impl Clock for Manual {
     fn wall(&self) -> WallMs {
-        self.now.lock().0
+        // From both: were each advance rounded by itself, the wall would fall behind.
+        let (began, mono) = *self.now.lock();
+        began.plus_ms(u64::try_from(mono.0.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn mono(&self) -> Mono {

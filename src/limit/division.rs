@@ -369,13 +369,11 @@ impl Pages {
             bucket.report(keep)
         });
         let in_hand = said.map_or(0, |said| said.tokens);
-        let asks = match may_ask {
-            true => entry.asks(kept, in_hand),
-            false => Asks::default(),
-        };
+        let told_asks = may_ask.then(|| entry.asks(kept, in_hand));
+        let asks = told_asks.unwrap_or_default();
         let said_of_hand = said.unwrap_or_default();
         let report = KeyReport {
-            events: entry.tell(kept, asks, said),
+            events: entry.tell(kept, told_asks, said),
             running,
             slots: kept,
             wanted: asks.slots,
@@ -417,7 +415,7 @@ impl Pages {
             let running = running.get(&key).copied().unwrap_or_default();
             let events = self.entries.get_mut((&key).into()).map(|entry| {
                 entry.share.forget_old_wants(now);
-                entry.tell(running, Asks::default(), None)
+                entry.tell(running, None, None)
             });
             let (events, bucket) = (events.unwrap_or_default(), spent.get(&key).copied());
             KeyReport { events, running, slots: running, bucket, ..KeyReport::of(key) }
@@ -597,7 +595,7 @@ impl Entry {
     fn tell(
         &mut self,
         kept: u32,
-        asks: Asks,
+        asks: Option<Asks>,
         hand: Option<super::hand::HandReport>,
     ) -> Vec<KeyEvent> {
         let events = std::mem::take(&mut self.pending);
@@ -653,13 +651,16 @@ impl Share {
             self.tokens_at = now;
         }
         self.tokens_due = answer.next_token.unwrap_or_default();
-        let lacks_slot = told.asks.slots > answer.slots.saturating_sub(told.kept);
-        let lacks_token = told.asks.tokens > answer.tokens.saturating_sub(tokens);
-        // Refusals since the news are to be asked for in the next.
-        if answer.slots > told.kept || told.asks.slots == 0 {
+        let asks = told.asks.unwrap_or_default();
+        let lacks_slot = asks.slots > answer.slots.saturating_sub(told.kept);
+        let lacks_token = asks.tokens > answer.tokens.saturating_sub(tokens);
+        // Refusals since the news are to be asked for in the next. What it might have asked for and did not, it has, or nothing limits.
+        let has_slots = told.asks.is_some_and(|asks| asks.slots == 0);
+        let has_tokens = told.asks.is_some_and(|asks| asks.tokens == 0);
+        if answer.slots > told.kept || has_slots {
             self.lacks_slot.take_if(|at| *at <= told_at);
         }
-        if answer.tokens > tokens {
+        if answer.tokens > tokens || has_tokens {
             self.lacks_token.take_if(|at| *at <= told_at);
         }
         self.asked_at = (lacks_slot || lacks_token).then_some(told_at);

@@ -66,7 +66,8 @@ pub(super) struct InNews {
     pub(super) slots: u32,
     /// What is kept of it.
     pub(super) kept: u32,
-    pub(super) asks: Asks,
+    /// What is asked for; `None`: nothing was to be asked for this time.
+    pub(super) asks: Option<Asks>,
     pub(super) hand: Option<HandReport>,
 }
 

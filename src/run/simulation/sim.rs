@@ -245,7 +245,8 @@ impl Sim {
             };
             self.clock.advance(next.since(self.now()));
             if self.now().since(began) > bound {
-                return Err(format!("livelock: not over after {bound:?}: {:?}", self.left()));
+                let error = format!("livelock: not over after {bound:?}: {:?}", self.left());
+                return Err(self.explain_waiting(error));
             }
             self.check_owed()?;
             self.take_dues()?;
@@ -302,8 +303,15 @@ impl Sim {
         }
         let policy = self.world.processes[0].options.limits.policy;
         let trouble = 3 * (policy.give_up + policy.open_for + Duration::from_secs(60));
-        // A frozen process holds its leases for the whole of their time; a wall clock that steps is waited for.
-        self.world.calm_at.since(self.now()) + serial + trouble + Duration::from_secs(180)
+        // Whoever was told to try again at a time of the wall clock waits for it, however far that is set back.
+        let steps = self.world.happenings.iter().map(|(_, happening)| match happening {
+            Happening::WallSteps { ms } if *ms < 0 => Duration::from_millis(ms.unsigned_abs()),
+            _ => Duration::ZERO,
+        });
+        let set_back: Duration = steps.sum();
+        // A frozen process holds its leases for the whole of their time.
+        let frozen = Duration::from_secs(180);
+        self.world.calm_at.since(self.now()) + serial + trouble + set_back + frozen
     }
 
     fn take_dues(&mut self) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! The workers of a simulation: an attempt makes its requests as the fetcher does, and tells the gate what servers say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +147,17 @@ impl Sim {
         {
             let status = process.gate().status(now, 9);
             said.push_str(&format!("\n  p{n}: {} idle, {status:?}", process.idle_workers()));
+        }
+        said
+    }
+
+    /// What is known of every key that jobs wait for.
+    pub(super) fn explain_waiting(&mut self, mut said: String) -> String {
+        let ready = self.store.ready_lanes(None, 4_096, &self.kinds()).unwrap_or_default();
+        let keys: BTreeSet<Key> = ready.iter().map(|ready| ready.lane.key.clone()).collect();
+        for key in keys {
+            said.push_str(&format!("\n{key} is waited for"));
+            said = self.explain(&key, said);
         }
         said
     }
