@@ -40,6 +40,8 @@ pub(super) struct LaneState {
     pub(super) reserved: Option<(usize, Permit)>,
     /// Jobs asked for in the round of [`super::Frontier::wants`] that is being made.
     pub(super) wanted: usize,
+    /// Jobs of its own that it may start one after the other, for it was leased for all of them.
+    pub(super) turn_left: usize,
     pub(super) running: usize,
     /// Where jobs rise with age.
     pub(super) ages: Option<Box<Ages>>,
@@ -59,6 +61,7 @@ impl LaneState {
             parked: None,
             reserved: None,
             wanted: 0,
+            turn_left: 0,
             running: 0,
             ages,
         }
