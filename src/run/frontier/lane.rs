@@ -19,6 +19,8 @@ pub(super) enum Standing {
     InLine(u64),
     /// Its turn came while it held nothing.
     Claimed,
+    /// The same, and no place was to be claimed: it keeps its turn.
+    Passed,
 }
 
 pub(super) struct LaneState {

@@ -29,6 +29,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use self::aging::{Ages, Aging};
 use self::lane::{LaneState, Standing};
 use self::line::{Class, Entry, Line};
@@ -93,7 +95,7 @@ pub struct Parked {
 
 /// See the module.
 pub struct Frontier {
-    lanes: HashMap<LaneId, LaneState>,
+    lanes: FxHashMap<LaneId, LaneState>,
     /// Tags with a weight: the class of their lanes.
     classes: HashMap<Box<str>, Class>,
     /// The greatest weight.
@@ -102,6 +104,8 @@ pub struct Frontier {
     /// Lanes that hold jobs, or have them in the store, and were not refused, by urgency: whose turn it is, in order.
     line: ByPriority<Line>,
     tickets: u64,
+    /// Lanes whose turn came while they held nothing and no place could be claimed, by urgency, in order.
+    passed: ByPriority<Vec<LaneId>>,
     /// Lanes whose turn came while they held nothing: each has a place kept free.
     claimed: VecDeque<Claim>,
     /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
@@ -203,9 +207,10 @@ impl Frontier {
             heaviest: schedule.weights.values().copied().max().unwrap_or(0).max(1),
             classes: schedule.weights.into_iter().enumerate().map(class).collect(),
             aging: schedule.aging.map(Aging::new),
-            lanes: HashMap::new(),
+            lanes: FxHashMap::default(),
             line: Default::default(),
             tickets: 0,
+            passed: Default::default(),
             claimed: VecDeque::new(),
             served: Default::default(),
             parked_on: HashMap::new(),
@@ -302,25 +307,19 @@ impl Frontier {
         claims: usize,
     ) -> Option<(Leased, Permit)> {
         let most_claims = claims.div_ceil(self.bite.least(claims));
-        (0..LEVELS).find_map(|urgency| {
-            let mut passed = Vec::new();
-            let next = self.next_of(urgency, gate, now, (room, most_claims), &mut passed);
-            for id in passed.into_iter().rev() {
-                self.put_first(id, urgency);
-                self.wake(id);
-            }
-            next
-        })
+        if self.claimed.len() < most_claims {
+            self.end_passes();
+        }
+        (0..LEVELS).find_map(|urgency| self.next_of(urgency, gate, now, (room, most_claims)))
     }
 
-    /// The same for one urgency; `passed` are the lanes that would have claimed a place.
+    /// The same for one urgency.
     fn next_of(
         &mut self,
         urgency: usize,
         gate: &Gate,
         now: Mono,
         (room, most_claims): (usize, usize),
-        passed: &mut Vec<LaneId>,
     ) -> Option<(Leased, Permit)> {
         while room > self.claimed.len() {
             let lanes = &self.lanes;
@@ -347,10 +346,26 @@ impl Frontier {
                 self.claim(gate, now, at, id);
             } else {
                 state.give_back_reserved();
-                passed.push(id);
+                state.standing[urgency] = Standing::Passed;
+                self.passed[urgency].push(id);
             }
         }
         None
+    }
+
+    /// There are places to be claimed again: lanes that were passed over for want of one are the next.
+    fn end_passes(&mut self) {
+        for urgency in 0..LEVELS {
+            while let Some(id) = self.passed[urgency].pop() {
+                if let Some(state) = self.lanes.get_mut(&id)
+                    && state.standing[urgency] == Standing::Passed
+                {
+                    state.standing[urgency] = Standing::Out;
+                    self.put_first(id, urgency);
+                    self.wake(id);
+                }
+            }
+        }
     }
 
     /// Keeps a place, and a permit, for a lane that is to be leased for.
@@ -441,6 +456,7 @@ impl Frontier {
     /// What to lease now, most urgent first.
     pub fn wants(&mut self, gate: &Gate, now: Mono, appetite: Appetite) -> Vec<Want> {
         let mut wants = Vec::new();
+        self.end_passes();
         self.want_claimed(gate, now, appetite, &mut wants);
         if appetite.lease_ahead {
             for urgency in 0..LEVELS {
@@ -577,6 +593,7 @@ impl Frontier {
     /// Gives up every held job and reserved permit, for handing back. What is in the store must be offered again.
     pub fn take_held(&mut self) -> Vec<Leased> {
         self.unclaim();
+        self.end_passes();
         let mut jobs = Vec::with_capacity(self.held);
         for state in self.lanes.values_mut() {
             state.give_back_reserved();
@@ -715,7 +732,7 @@ fn enter(state: &mut LaneState, urgency: usize, tickets: &mut u64) -> Entry {
 }
 
 /// Whether a lane is in the line of that urgency under that entry.
-fn is_own(lanes: &HashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
+fn is_own(lanes: &FxHashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
     let state = lanes.get(&entry.lane);
     state.is_some_and(|state| state.standing[urgency] == Standing::InLine(entry.ticket))
 }
