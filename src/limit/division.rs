@@ -390,37 +390,40 @@ impl Pages {
 
     fn sole_reports(&mut self, now: Mono) -> Vec<KeyReport> {
         let mut keys: BTreeSet<LimitKey> = self.division.active.clone();
-        let buckets = self.means.all_buckets();
-        let spent: BTreeMap<LimitKey, _> = buckets
-            .into_iter()
-            .filter_map(|(key, bucket)| bucket.spent(now).map(|bucket| (key, bucket)))
-            .collect();
-        let in_use = self.means.slots.in_use();
-        let running: BTreeMap<LimitKey, u32> =
-            in_use.into_iter().map(|in_use| (in_use.key, in_use.running)).collect();
         // When nothing runs this may be the last turn.
-        let is_due = self.division.shown_at.plus(SOON) <= now || running.is_empty();
+        let is_due = self.division.shown_at.plus(SOON) <= now || !self.means.slots.is_in_use();
         self.division.is_unshown = !is_due;
         if is_due {
-            let shown = std::mem::take(&mut self.division.shown);
-            self.division.shown_at = now;
-            let ended = shown.into_keys().filter(|key| !running.contains_key(key));
-            let busy = running.keys().chain(spent.keys()).cloned();
-            let due: BTreeSet<LimitKey> = ended.chain(busy).take(MAX_SHOWN).collect();
-            let shown = due.iter().filter_map(|key| running.get_key_value(key));
-            self.division.shown = shown.map(|(key, running)| (key.clone(), *running)).collect();
-            keys.extend(due);
+            keys.extend(self.keys_to_show(now));
         }
         let report = |key: LimitKey| {
-            let running = running.get(&key).copied().unwrap_or_default();
+            let running = self.means.slots.running(&key);
+            let bucket = self.means.bucket(&key).and_then(|bucket| bucket.spent(now));
             let events = self.entries.get_mut((&key).into()).map(|entry| {
                 entry.share.forget_old_wants(now);
                 entry.tell(running, None, None)
             });
-            let (events, bucket) = (events.unwrap_or_default(), spent.get(&key).copied());
+            let events = events.unwrap_or_default();
             KeyReport { events, running, slots: running, bucket, ..KeyReport::of(key) }
         };
         keys.into_iter().map(report).collect()
+    }
+
+    /// What runs, what was shown to run and does no more, and whose tokens were spent: as many as one turn shows.
+    fn keys_to_show(&mut self, now: Mono) -> BTreeSet<LimitKey> {
+        let in_use = self.means.slots.in_use();
+        let running: BTreeMap<LimitKey, u32> =
+            in_use.into_iter().map(|in_use| (in_use.key, in_use.running)).collect();
+        let shown = std::mem::take(&mut self.division.shown);
+        self.division.shown_at = now;
+        let ended = shown.into_keys().filter(|key| !running.contains_key(key));
+        let buckets = self.means.all_buckets().into_iter();
+        let spent = buckets.filter_map(|(key, bucket)| bucket.spent(now).map(|_| key));
+        let due: BTreeSet<LimitKey> =
+            ended.chain(running.keys().cloned()).chain(spent).take(MAX_SHOWN).collect();
+        let shown = due.iter().filter_map(|key| running.get_key_value(key));
+        self.division.shown = shown.map(|(key, running)| (key.clone(), *running)).collect();
+        due
     }
 
     /// See [`Gate::untold`](super::Gate::untold).

@@ -231,6 +231,11 @@ impl KeyedLimiter {
         self.shared.table.lock().in_use()
     }
 
+    /// Whether any key has permits out.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.shared.table.lock().entries.iter().any(|(_, entry)| entry.running > 0)
+    }
+
     /// Calls the hook, if there is one.
     pub(super) fn tell(&self, key: &LimitKey) {
         self.shared.tell(key);

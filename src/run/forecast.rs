@@ -234,7 +234,7 @@ impl Simulation {
         let loads = merged(thinned(&plan.loads, scale), &plan.limits);
         let left = loads.iter().map(|load| ((load.priority, load.lane.id), (load.jobs, load.mean)));
         Ok(Simulation {
-            frontier: Frontier::with(plan.schedule.clone()),
+            frontier: Frontier::new(plan.schedule.clone(), plan.workers.max(1)),
             gate,
             freed,
             now: Mono::default(),

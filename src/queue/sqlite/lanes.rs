@@ -1,8 +1,9 @@
 //! Lanes by number and by name: interned in the database, remembered here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::fault::{Fault, Worked};

@@ -5,7 +5,7 @@
 //! In the same rows, how many attempts were made under a kind, host or resolver, and how long they took: never reduced, and kept when
 //! the jobs are gone.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -93,7 +93,7 @@ impl Tally {
 
     /// Writes it all: one row for each value that changed.
     pub(super) fn flush(self, conn: &Connection, lanes: &mut Lanes) -> Worked<()> {
-        let mut sums: HashMap<(i64, Box<str>), Delta> = HashMap::new();
+        let mut sums: HashMap<(i64, Box<str>), Delta> = HashMap::default();
         let mut add = |dimension: i64, name: &str, delta: Delta| {
             sums.entry((dimension, name.into())).or_default().add(delta);
         };

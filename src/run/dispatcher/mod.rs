@@ -154,7 +154,7 @@ impl Dispatcher {
         let now = shared.clock.mono();
         let owner = Arc::clone(&shared.owner.read());
         let kinds = shared.registry.kinds().cloned().collect();
-        let frontier = Frontier::with(options.schedule.clone());
+        let frontier = Frontier::new(options.schedule.clone(), options.workers);
         let rng = match options.seed {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => rand::make_rng(),

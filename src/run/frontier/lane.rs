@@ -135,6 +135,13 @@ impl LaneState {
         }
     }
 
+    /// How many more jobs may be leased for it than may start: what it holds is never more than may run at once. Of a lane without such a
+    /// limit none, for there all may start.
+    pub(super) fn ahead(&self, gate: &Gate) -> usize {
+        let limit = gate.max_concurrent(&self.lane.key).unwrap_or(0);
+        usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(self.held() + self.wanted)
+    }
+
     /// Whether a more urgent claim of its own has taken a permit.
     pub(super) fn has_reserved_before(&self, at: usize) -> bool {
         self.reserved.as_ref().is_some_and(|(level, _)| self.order(*level) < self.order(at))

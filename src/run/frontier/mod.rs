@@ -45,12 +45,12 @@ const LANES_RESERVED_PER_LEVEL: usize = 256;
 /// Once full, lanes are taken again when there is room for so many: they come in pages.
 const LANES_BEFORE_MORE: usize = 256;
 
-/// Room for so many jobs is shared evenly.
-const EVEN_ROOM: usize = 128;
-/// More than that is given to so many lanes at least, and need not be spread over more,
-const LANES_WANTED: usize = 16;
+/// Room for more jobs than there are workers is given to so many lanes at least, and need not be spread over more,
+const LANES_WANTED: usize = 8;
 /// unless each of them gets more than this.
 const MOST_AT_LEAST: usize = 64;
+/// So many lanes claim a place beyond those that will be leased for.
+const MORE_CLAIMS: usize = 64;
 
 const LEVELS: usize = Priority::ALL.len();
 type ByPriority<T> = [T; LEVELS];
@@ -119,12 +119,6 @@ pub struct Frontier {
     bite: Bite,
 }
 
-impl Default for Frontier {
-    fn default() -> Frontier {
-        Frontier::with(Schedule::default())
-    }
-}
-
 /// A place that is kept free for a lane.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
@@ -139,6 +133,8 @@ struct Claim {
 /// lanes that go without this time are first in line the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bite {
+    /// Room for so many jobs is shared evenly: that of the workers.
+    even_room: usize,
     /// So many, as far as there is room.
     jobs: usize,
     /// Wants of the last round that were for room.
@@ -151,7 +147,9 @@ struct Bite {
 }
 
 impl Bite {
-    const FIRST: Bite = Bite { jobs: MOST_AT_LEAST, wants: 0, answered: 0, got: 0, asked: 0 };
+    fn of(even_room: usize) -> Bite {
+        Bite { even_room, jobs: MOST_AT_LEAST, wants: 0, answered: 0, got: 0, asked: 0 }
+    }
 
     /// A round with so many wants that are for room begins.
     fn begin(&mut self, wants: usize) {
@@ -176,7 +174,7 @@ impl Bite {
 
     /// The least that a lane is wanted for when there is so much room.
     fn least(&self, room: usize) -> usize {
-        let even = room.saturating_sub(EVEN_ROOM) / LANES_WANTED;
+        let even = room.saturating_sub(self.even_room) / LANES_WANTED;
         self.jobs.min(even).max(1)
     }
 }
@@ -191,15 +189,9 @@ fn level(priority: Priority) -> usize {
 }
 
 impl Frontier {
-    /// A frontier that knows of nothing.
+    /// A frontier that goes by this schedule, for so many workers.
     #[must_use]
-    pub fn new() -> Frontier {
-        Frontier::default()
-    }
-
-    /// A frontier that goes by this schedule.
-    #[must_use]
-    pub fn with(schedule: Schedule) -> Frontier {
+    pub fn new(schedule: Schedule, workers: usize) -> Frontier {
         let class = |(index, (tag, weight)): (usize, (Box<str>, u32))| {
             (tag, Class { index: index + 1, weight: weight.max(1) })
         };
@@ -217,7 +209,7 @@ impl Frontier {
             parked_until: BTreeSet::new(),
             refusals: 0,
             held: 0,
-            bite: Bite::FIRST,
+            bite: Bite::of(workers),
         }
     }
 
@@ -306,7 +298,9 @@ impl Frontier {
         room: usize,
         claims: usize,
     ) -> Option<(Leased, Permit)> {
-        let most_claims = claims.div_ceil(self.bite.least(claims));
+        // Some more than will have their share: whoever claims has a permit, and keeps its turn among those of its key.
+        let shares = claims.div_ceil(self.bite.least(claims));
+        let most_claims = claims.min(shares + MORE_CLAIMS);
         if self.claimed.len() < most_claims {
             self.end_passes();
         }
@@ -322,6 +316,10 @@ impl Frontier {
         (room, most_claims): (usize, usize),
     ) -> Option<(Leased, Permit)> {
         while room > self.claimed.len() {
+            if self.held == 0 && self.claimed.len() >= most_claims {
+                // Nobody could start, and nobody could claim.
+                return None;
+            }
             let lanes = &self.lanes;
             let id = self.line[urgency].pop(|entry| is_own(lanes, urgency, entry))?.lane;
             let Some(state) = self.lanes.get_mut(&id) else { continue };
@@ -490,14 +488,17 @@ impl Frontier {
             left[*urgency] -= weight;
             let Some(state) = self.lanes.get_mut(lane) else { continue };
             let reserved = usize::from(state.has_reserved(*at)).min(share);
-            let count = reserved + state.startable(gate, now, *at, share - reserved);
-            room -= count;
-            if count == 0 || !state.in_store[*at] {
+            let startable = reserved + state.startable(gate, now, *at, share - reserved);
+            room -= startable;
+            if startable == 0 || !state.in_store[*at] {
                 state.give_back_reserved();
                 given_back.push(*lane);
             } else {
+                // The rest will have its permits soon, for others end all the time; were it left, it would be another want.
+                let ahead = share.min(state.ahead(gate)).saturating_sub(startable);
+                let count = startable + if appetite.lease_ahead { ahead } else { 0 };
                 state.wanted += count;
-                state.turn_left = count;
+                state.turn_left = startable;
                 wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
             }
         }
@@ -562,13 +563,11 @@ impl Frontier {
                 self.forget_if_idle(id);
                 continue;
             }
-            let Some(limit) = gate.max_concurrent(&state.lane.key) else { continue };
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let leased = state.held() + state.wanted;
             let free = gate.free(&state.lane.key, now);
             let is_full =
                 free.is_some_and(|free| usize::try_from(free).is_ok_and(|free| free <= leased));
-            let count = limit.saturating_sub(leased);
+            let count = state.ahead(gate);
             if count > 0 && is_full {
                 state.wanted += count;
                 wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });

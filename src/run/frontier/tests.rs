@@ -55,7 +55,7 @@ impl Toy {
         let send = std::sync::Mutex::new(send);
         gate.on_release(move |key| _ = send.lock().unwrap().send(key.clone()));
         Toy {
-            frontier: Frontier::new(),
+            frontier: Frontier::new(Schedule::default(), workers),
             gate,
             freed,
             now: Mono::default(),
@@ -73,7 +73,7 @@ impl Toy {
 
     /// The same with a frontier that goes by this schedule.
     pub(super) fn scheduled(self, schedule: Schedule) -> Toy {
-        let mut toy = Toy { frontier: Frontier::with(schedule), ..self };
+        let mut toy = Toy { frontier: Frontier::new(schedule, self.workers), ..self };
         toy.hear();
         toy
     }
