@@ -159,13 +159,16 @@ impl Entry {
         self.record.hold.map(|hold| hold.until).max(open).filter(|until| *until > now)
     }
 
-    pub(super) fn queue(&mut self, event: KeyEvent, now: Mono, is_urgent: bool) {
+    /// Notes an event that a turn is to carry. Whether it is to do so sooner than it would have without.
+    pub(super) fn queue(&mut self, event: KeyEvent, now: Mono, is_urgent: bool) -> bool {
         if self.pending.len() >= MAX_PENDING {
             self.pending.remove(0);
         }
         self.pending.push(event);
+        let is_sooner = self.pending_since.is_none() || (is_urgent && !self.is_urgent);
         self.pending_since.get_or_insert(now);
         self.is_urgent |= is_urgent;
+        is_sooner
     }
 
     /// What may be used of the share.

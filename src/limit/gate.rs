@@ -151,6 +151,12 @@ impl Gate {
         self.inner.means.slots.on_release(hook);
     }
 
+    /// Has `hook` called, without any lock held, when a server's word or an answer is to be told to others: [`Gate::next_news`] says from then
+    /// on an earlier time than before. It runs on the thread that heard the answer, and must return at once.
+    pub fn on_news(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.inner.book.on_news(Arc::new(hook));
+    }
+
     /// A permit for `key` at `now`: the slots, resolver first, then host; then the tokens, in the same order. All or
     /// nothing: what was taken before a refusal is given back before it is reported, and whoever was refused meanwhile
     /// for want of it is told. A key with neither resolver nor host is always admitted, and takes no lock.

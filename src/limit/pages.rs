@@ -33,6 +33,8 @@ pub(super) struct Pages {
     pub(super) division: Division,
     /// Changes of breakers that nobody has been told of.
     pub(super) transitions: Vec<(LimitKey, Transition)>,
+    /// Something happened that is to be told sooner than anybody reckoned with.
+    pub(super) has_news_sooner: bool,
     /// Entries that are [alarming](Entry::is_alarming).
     alarming: usize,
     /// No breaker half-opens before.
@@ -62,6 +64,7 @@ impl Pages {
             entries: ByKey::default(),
             division: Division::default(),
             transitions: Vec::new(),
+            has_news_sooner: false,
             alarming: 0,
             half_opens_at: NEVER,
             sweep_at: NEVER,
@@ -152,7 +155,8 @@ impl Pages {
         if is_divided && matters(&before, &record) {
             let is_urgent = before.standing(now, &policy) != record.standing(now, &policy)
                 || before.crawl_delay != record.crawl_delay;
-            entry.queue(told_as(event, &before, &record), now, is_urgent);
+            let is_sooner = entry.queue(told_as(event, &before, &record), now, is_urgent);
+            self.has_news_sooner |= is_sooner;
             self.division.activate(key);
         }
         self.transitions.extend(transition.map(|change| (key.clone(), change)));

@@ -210,6 +210,8 @@ impl Dispatcher {
                 }
             }
             Message::Freed(key) => self.frontier.freed(&key),
+            // To be awake is enough.
+            Message::News => {}
             Message::Bell | Message::Beat => (self.bell, self.rang) = (true, true),
             // Of an owner that was renewed meanwhile it is no news.
             Message::OwnerLost(lost) => self.tally.owner_lost |= lost == self.owner,

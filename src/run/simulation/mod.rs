@@ -162,3 +162,13 @@ fn a_slot_that_idles_goes_to_a_process_that_wants_more_than_its_part() {
 fn a_token_that_was_taken_for_nothing_goes_to_whoever_waits_for_one() {
     recheck(&[6, 9, 11, 17, 28], several, Scope::Calm);
 }
+
+#[test]
+fn what_a_server_asks_for_is_told_to_others_although_no_job_ends() {
+    recheck(&[222], several, Scope::All);
+}
+
+#[test]
+fn who_was_at_work_under_laxer_limits_is_not_judged_by_those_of_a_newcomer() {
+    recheck(&[291], several, Scope::Servers);
+}

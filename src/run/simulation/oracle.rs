@@ -85,6 +85,8 @@ pub(super) struct KeyState {
 
 pub(super) struct Oracle {
     keys: BTreeMap<LimitKey, KeyState>,
+    /// Every key of the world.
+    all: Vec<LimitKey>,
     policy: Policy,
     live: BTreeMap<usize, Limits>,
 }
@@ -141,8 +143,8 @@ pub(super) fn parts(key: &Key) -> Vec<LimitKey> {
 }
 
 impl Oracle {
-    pub(super) fn new(policy: Policy) -> Oracle {
-        Oracle { keys: BTreeMap::new(), policy, live: BTreeMap::new() }
+    pub(super) fn new(policy: Policy, all: Vec<LimitKey>) -> Oracle {
+        Oracle { keys: BTreeMap::new(), all, policy, live: BTreeMap::new() }
     }
 
     fn configured_of(&self, key: &LimitKey) -> Configured {
@@ -180,6 +182,10 @@ impl Oracle {
 
     pub(super) fn joins(&mut self, process: usize, limits: &Limits, now: Mono) {
         self.live.insert(process, limits.clone());
+        // From the first on: what was in force before it changed is known of every key, asked for or not.
+        for key in self.all.clone() {
+            self.state(&key, now);
+        }
         self.renew_all(now);
     }
 

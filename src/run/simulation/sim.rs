@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::oracle::{GRACE, Oracle};
+use super::oracle::{GRACE, Oracle, parts};
 use super::process::Process;
 use super::world::{EPOCH, Happening, World};
 use crate::clock::{Clock, Manual};
-use crate::job::{JobRow, Lane, LaneId, Mono, Priority, State};
+use crate::job::{JobRow, Lane, LaneId, LimitKey, Mono, Priority, State};
 use crate::queue::memory::MemoryStore;
 use crate::queue::store::{Beat, Counts, OnDuplicate, Store};
 use crate::run::dispatcher::Next;
@@ -157,6 +157,8 @@ pub(super) struct Sim {
 impl Sim {
     pub(super) fn new(world: World) -> Sim {
         let policy = world.processes[0].options.limits.policy;
+        let requests = world.jobs.iter().flat_map(|job| &job.requests);
+        let all: BTreeSet<LimitKey> = requests.flat_map(|request| parts(&request.key)).collect();
         let mut sim = Sim {
             clock: Arc::new(Manual::at(EPOCH)),
             store: MemoryStore::new(),
@@ -166,7 +168,7 @@ impl Sim {
             dues_made: 0,
             serials: 0,
             rng: StdRng::seed_from_u64(world.seed ^ 0x5eed),
-            oracle: Oracle::new(policy),
+            oracle: Oracle::new(policy, all.into_iter().collect()),
             heard: Arc::default(),
             dead_owners: BTreeSet::new(),
             at_work: BTreeMap::new(),
