@@ -96,6 +96,8 @@ pub enum Sole {
 pub struct Divided {
     /// The record has changed in a way that others must learn of: it takes a new version, and all of them are rung.
     pub changed: bool,
+    /// It has changed in a way of which others should know when they make a turn of their own: it takes a new version.
+    pub noted: bool,
     /// Owners to be rung: there is something for them, or something is wanted of them. Never the one that reported.
     pub ring: Vec<i64>,
 }
@@ -156,7 +158,7 @@ pub fn divide(
     let changed = record.is_news_after(&before, scene.now);
     let answer = state_of(&report.key, record, shares, me, scene);
     shares.retain(|_, share| !share.is_nothing());
-    (answer, Divided { changed, ring })
+    (answer, Divided { changed, noted: record.is_noted_after(&before), ring })
 }
 
 /// Applies the report of `me`, the sole one: events, its bucket, and what runs there as its share, for people. Grants nothing, for
@@ -185,7 +187,7 @@ pub fn told_by_sole(
         ..state_of(&report.key, record, shares, me, scene)
     };
     let changed = record.is_news_after(&before, scene.now);
-    (answer, Divided { changed, ring: Vec::new() })
+    (answer, Divided { changed, noted: record.is_noted_after(&before), ring: Vec::new() })
 }
 
 /// What `me` is to be told of a key it did not report on: how it stands, and how much it may keep. The record's bucket is in it as it

@@ -185,7 +185,7 @@ impl Model {
         let mut shares = self.keys.shares(&report.key);
         let take_in = if me.is_sole { told_by_sole } else { divide };
         let (answer, divided) = take_in(&mut record, &mut shares, me.row, report, &scene);
-        self.keys.keep(&report.key, before, record, divided.changed);
+        self.keys.keep(&report.key, before, record, divided.changed || divided.noted);
         self.keys.set_shares(&report.key, shares);
         self.keys.ring.extend(divided.ring);
         if divided.changed {
@@ -380,6 +380,11 @@ impl Model {
             counts,
             pace: self.pace_of(key),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn record_of(&self, key: &LimitKey) -> KeyRecord {
+        self.keys.record(key).record
     }
 
     pub(super) fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> KeyView {

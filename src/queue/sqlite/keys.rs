@@ -152,12 +152,13 @@ impl Hearing<'_, '_> {
         let (answer, divided) = rule(&mut record, &mut after, self.me, report, &scene);
         self.answers.push(answer);
         shares::set_shares(conn, key, &before, &after)?;
+        let is_news = divided.changed || divided.noted;
+        self.member.version += i64::from(is_news);
         if divided.changed {
-            self.member.version += 1;
             self.batch.ring_others();
         }
-        if divided.changed || record != record_before {
-            let version = if divided.changed { self.member.version } else { version };
+        if is_news || record != record_before {
+            let version = if is_news { self.member.version } else { version };
             shares::keep(conn, key, &Kept { version, record, stamp: self.stamp })?;
         }
         divided.ring.into_iter().for_each(|owner| self.batch.ring(owner));

@@ -168,7 +168,7 @@ impl Sim {
             dues_made: 0,
             serials: 0,
             rng: StdRng::seed_from_u64(world.seed ^ 0x5eed),
-            oracle: Oracle::new(policy, all.into_iter().collect()),
+            oracle: Oracle::new(policy, all.into_iter().collect(), world.is_calm),
             heard: Arc::default(),
             dead_owners: BTreeSet::new(),
             at_work: BTreeMap::new(),
@@ -357,6 +357,24 @@ impl Sim {
         Ok(())
     }
 
+    /// A process hears nothing new for so long.
+    fn is_blind_for(&mut self, n: usize, lasts: Duration) {
+        let now = self.now();
+        let known = self.blind.get(&n).filter(|(_, until)| *until > now);
+        let (since, until) = known.copied().unwrap_or((now, now));
+        self.blind.insert(n, (since, until.max(now.plus(lasts))));
+    }
+
+    /// Takes in what the store knows now.
+    fn look_at_store(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let store = self.store.handle();
+        for moment in self.oracle.look(|key| store.record(key), now)? {
+            self.at(moment, Due::Moment);
+        }
+        Ok(())
+    }
+
     fn disturb(&mut self, lasts: Duration) {
         self.disturbed_until = self.disturbed_until.max(self.now().plus(lasts));
     }
@@ -386,9 +404,9 @@ impl Sim {
                 let Some(process) = self.draw_awake() else { return Ok(()) };
                 self.note(|| format!("p{process} is stopped for {lasts:?}"));
                 let now = self.now();
-                let blind_until = now.plus(lasts + LOOK_EVERY + GRACE);
-                self.blind.insert(process, (now, blind_until));
+                self.is_blind_for(process, lasts + LOOK_EVERY + GRACE);
                 self.processes[process].is_frozen = true;
+                self.oracle.is_silent(process, now);
                 self.disturb(lasts + Duration::from_secs(20));
                 self.in_(lasts, Due::Thaws { process });
                 Ok(())
@@ -404,10 +422,8 @@ impl Sim {
                 self.trouble.begin();
                 let now = self.now();
                 for n in 0..self.processes.len() {
-                    let until = now.plus(lasts + Duration::from_secs(3));
-                    let since = self.blind.get(&n).filter(|(_, until)| *until > now);
-                    let since = since.map_or(now, |(since, _)| *since);
-                    self.blind.insert(n, (since, until));
+                    self.is_blind_for(n, lasts + Duration::from_secs(3));
+                    self.oracle.is_silent(n, now);
                 }
                 self.disturb(lasts + Duration::from_secs(4));
                 self.in_(lasts, Due::TroubleEnds);
@@ -417,12 +433,10 @@ impl Sim {
                 self.note(|| format!("{key} is set: {change:?}"));
                 let now = self.now();
                 self.store.set_key(&key, &change).map_err(|error| error.to_string())?;
-                if let Some(until) = self.oracle.change(&key, &change, now) {
-                    self.at(until, Due::Moment);
-                }
+                self.oracle.change(&key, &change, now);
                 self.disturb(Duration::from_millis(300));
                 self.listen();
-                Ok(())
+                self.look_at_store()
             }
         }
     }
@@ -473,7 +487,8 @@ impl Sim {
         process.workers.clear();
         process.later.clear();
         process.bell = None;
-        self.oracle.vanishes(n);
+        let now = self.now();
+        self.oracle.vanishes(n, now);
         self.at_work.retain(|_, (process, _)| *process != n);
         // Its jobs were at a death: whoever is careful with them starts less than it could.
         self.suspects = true;
@@ -505,7 +520,7 @@ impl Sim {
             if self.processes[n].is_over() {
                 self.oracle.leaves(n, now);
             } else {
-                self.oracle.vanishes(n);
+                self.oracle.vanishes(n, now);
                 self.oracle.owe_nothing(now);
                 self.disturb(Duration::from_secs(6));
             }
@@ -557,6 +572,8 @@ impl Sim {
             }
             let deaf = self.world.deaf;
             if deaf > 0.0 && self.rng.random_bool(deaf) {
+                let heartbeat = self.processes[n].plan.options.heartbeat;
+                self.is_blind_for(n, heartbeat + GRACE);
                 continue;
             }
             let after = Duration::from_micros(self.rng.random_range(0..=self.world.bell_us));
@@ -614,7 +631,7 @@ impl Sim {
         }
         self.end_cancelled(n)?;
         self.listen();
-        Ok(())
+        self.look_at_store()
     }
 
     fn finish(&mut self, n: usize) {
@@ -634,7 +651,7 @@ impl Sim {
         let now = self.now();
         self.disturb(Duration::from_millis(300));
         if abandoned {
-            self.oracle.vanishes(n);
+            self.oracle.vanishes(n, now);
             self.disturb(LOOK_EVERY + Duration::from_millis(500));
         } else {
             self.oracle.leaves(n, now);
