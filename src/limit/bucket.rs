@@ -258,6 +258,10 @@ impl TokenBucket {
             if own.rate() != hand.rate {
                 own.adopt(hand.rate);
             }
+            // Since the store was told: it does not know yet.
+            if let Some(ended_at) = hand.ended_at() {
+                own.restart(ended_at);
+            }
             state.become_of(Source::Own(own));
         }
         std::mem::take(&mut state.refused)

@@ -51,6 +51,11 @@ impl Hand {
         self.tokens
     }
 
+    /// When a request last ended since the last report, where only one may run at a time.
+    pub(super) fn ended_at(&self) -> Option<Mono> {
+        self.ended_at
+    }
+
     pub(super) fn next_token(&self) -> Option<Mono> {
         self.next_token
     }

@@ -162,7 +162,7 @@ pub fn divide(
 }
 
 /// Applies the report of `me`, the sole one: events, its bucket, and what runs there as its share, for people. Grants nothing, for
-/// it needs nothing; rings nobody.
+/// it needs nothing; rings nobody. What it had while others shared is given back by the first one.
 pub fn told_by_sole(
     record: &mut KeyRecord,
     shares: &mut Shares,
@@ -174,9 +174,15 @@ pub fn told_by_sole(
     for &event in &report.events {
         record.apply(&report.key, event, &scene.configured, &scene.policy);
     }
-    record.bucket = report.bucket.or(record.bucket);
-    let running = report.running;
-    let share = Share { slots: running, running, asked_at: scene.now, ..Share::default() };
+    let (running, had) = (report.running, shares.get(&me).copied().unwrap_or_default());
+    let mut share = Share { slots: running, running, asked_at: scene.now, ..Share::default() };
+    if report.bucket.is_some() {
+        record.bucket = report.bucket;
+    } else {
+        // It has become the sole one with this turn, and what it did with the tokens it had in hand counts.
+        share.tokens = had.tokens;
+        take_back_tokens(record, shares, &mut share, report, scene);
+    }
     shares.insert(me, share);
     shares.retain(|_, share| !share.is_nothing());
     let answer = KeyAnswer {

@@ -172,3 +172,8 @@ fn what_a_server_asks_for_is_told_to_others_although_no_job_ends() {
 fn who_was_at_work_under_laxer_limits_is_not_judged_by_those_of_a_newcomer() {
     recheck(&[291], several, Scope::Servers);
 }
+
+#[test]
+fn who_becomes_the_sole_one_counts_what_it_spent_while_it_shared() {
+    recheck(&[111, 154], several, Scope::Servers);
+}
