@@ -384,8 +384,9 @@ impl Oracle {
             if let Some(owed) = &mut state.owed {
                 owed.start(now);
             }
-            let knows = blind_since.is_none() && now >= state.lenient_until;
-            if let Some(meter) = &mut state.meter {
+            let is_measured = now >= state.lenient_until;
+            let knows = blind_since.is_none() && is_measured;
+            if let Some(meter) = state.meter.as_mut().filter(|_| is_measured) {
                 let rate = meter.rate;
                 if !meter.start(now) && knows {
                     return Err(format!("rate: {part} started more than {rate} ({})", rate.burst));
