@@ -138,7 +138,7 @@ impl TokenBucket {
                 is_good
             }
             Source::Granted(hand) => {
-                hand.spend(now);
+                hand.spend(now, waiting);
                 true
             }
         }
@@ -147,12 +147,13 @@ impl TokenBucket {
     /// Nobody will say when what it was taken for began: it is as if it had been at once.
     pub(super) fn forget(&self, taken: Taken) {
         let mut state = self.state.lock();
-        state.out = state.out.saturating_sub(1);
+        let out = state.out;
+        state.out = out.saturating_sub(1);
         let is_good = taken.restarts == state.restarts;
         if let Source::Granted(hand) = &mut state.source
             && is_good
         {
-            hand.spend(taken.at);
+            hand.spend(taken.at, out);
         }
     }
 
@@ -242,8 +243,10 @@ impl TokenBucket {
     /// The same, and what it had of its own at `now` goes to the store with the next report. A hand stays as it is.
     pub(super) fn part_with(&self, now: Mono) {
         let mut state = self.state.lock();
+        let out = state.out;
         if let Source::Own(bucket) = &mut state.source {
             bucket.grow(now);
+            bucket.cut_beside(out);
             let hand = Hand::empty(bucket.rate(), Some(*bucket));
             state.become_of(Source::Granted(hand));
         }

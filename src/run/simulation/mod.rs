@@ -177,3 +177,8 @@ fn who_was_at_work_under_laxer_limits_is_not_judged_by_those_of_a_newcomer() {
 fn who_becomes_the_sole_one_counts_what_it_spent_while_it_shared() {
     recheck(&[111, 154], several, Scope::Servers);
 }
+
+#[test]
+fn who_is_the_sole_one_no_more_hands_its_bucket_over_without_what_was_taken_from_it() {
+    recheck(&[93, 115, 204], several, Scope::All);
+}
