@@ -237,6 +237,8 @@ fn take_back_tokens(
         mine.tokens_wanted = 0;
         return false;
     };
+    // A burst that has become smaller is not there beside what is in hand.
+    bucket.cut_beside(others.saturating_add(had));
     let brought = report.bucket.filter(|_| scene.sole == Sole::WasMe);
     let (mut kept, mut back) = (report.tokens.min(had), 0);
     if scene.sole == Sole::WasMe {
@@ -263,6 +265,7 @@ fn take_back_tokens(
     if let Some(brought) = brought {
         record.bucket = Some(brought);
         bucket = bucket_of(record, others.saturating_add(kept), scene).unwrap_or(brought);
+        bucket.cut_beside(others.saturating_add(kept));
         record.bucket = Some(bucket);
     }
     // Only a burst that has become smaller leaves it less room than it had.

@@ -182,3 +182,8 @@ fn who_becomes_the_sole_one_counts_what_it_spent_while_it_shared() {
 fn who_is_the_sole_one_no_more_hands_its_bucket_over_without_what_was_taken_from_it() {
     recheck(&[93, 115, 204], several, Scope::All);
 }
+
+#[test]
+fn tokens_in_hand_are_not_in_the_bucket_too_when_its_burst_becomes_smaller() {
+    recheck(&[347], several, Scope::All);
+}

@@ -153,6 +153,10 @@ impl KeyState {
         let configured = Configured { is_fixed, ..self.configured };
         let key = LimitKey::Host("".into());
         let loosest = |(_, kept): &(Mono, KeyRecord)| {
+            // What nobody has asked for so long may be forgotten.
+            if kept.is_at_rest(now, policy) {
+                return None;
+            }
             let mut record = *kept;
             let own = |it: &&Outcome| it.by == process && it.at.plus(TOLD_WITHIN) > now;
             for outcome in self.outcomes.iter().filter(own).filter(|outcome| !outcome.failed) {
@@ -162,9 +166,10 @@ impl KeyState {
             }
             let learned = Configured { is_fixed, ..Configured::default() };
             let most = [*kept, record].map(|record| record.terms(&learned, now).max_concurrent);
-            most.map(|most| most.unwrap_or(u32::MAX)).into_iter().max()
+            most.into_iter().max_by_key(|most| most.unwrap_or(u32::MAX)).flatten()
         };
-        self.kept_since(since).iter().filter_map(loosest).max().unwrap_or(u32::MAX)
+        let known = self.kept_since(since).iter().map(loosest);
+        known.map(|most| most.unwrap_or(u32::MAX)).max().unwrap_or(u32::MAX)
     }
 
     /// What the store knows.
