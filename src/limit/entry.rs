@@ -199,7 +199,8 @@ impl Entry {
     pub(super) fn slots_to_keep(&self, now: Mono, running: u32) -> u32 {
         let share = &self.share;
         if self.terms.max_concurrent.is_none() {
-            return 0;
+            // What is still out when a breaker opens counts when it is half-open.
+            return if self.phase == Phase::Open { running } else { 0 };
         }
         if !share.is_known || share.is_surplus || share.is_over || share.frozen != Frozen::No {
             return running;

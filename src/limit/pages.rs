@@ -98,8 +98,10 @@ impl Pages {
             let on = part.to_limit_key();
             let running = self.means.slots.running(&on);
             let most = entry.terms.max_concurrent;
-            let is_over =
-                entry.share.frozen != Frozen::No || most.is_some_and(|most| running > most);
+            // With more out than there may be, somewhere, nobody knows whose slot is the one too many.
+            let is_over = entry.share.frozen != Frozen::No
+                || entry.share.is_over
+                || most.is_some_and(|most| running > most);
             is_over.then_some(Full { on, running, limit: most.unwrap_or_default() })
         })
     }

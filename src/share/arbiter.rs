@@ -122,10 +122,13 @@ pub fn divide(
     }
     let had = shares.get(&me).copied().unwrap_or_default();
     let mut mine = Share { running: report.running, asked_at: scene.now, ..had };
-    mine.slots = match (scene.sole, record.terms(&scene.configured, scene.now).max_concurrent) {
-        (Sole::WasMe, _) => report.slots.max(report.running),
-        (_, Some(_)) => report.slots.min(had.slots).max(report.running),
-        (_, None) => report.slots.min(had.slots),
+    // What is still out when a breaker opens counts when it is half-open.
+    let is_limited = record.terms(&scene.configured, scene.now).max_concurrent.is_some()
+        || record.breaker.open_until(scene.now).is_some();
+    mine.slots = match scene.sole {
+        Sole::WasMe => report.slots.max(report.running),
+        _ if is_limited => report.slots.min(had.slots).max(report.running),
+        _ => report.slots.min(had.slots),
     };
     (mine.wanted, mine.tokens_wanted) = (report.wanted, report.tokens_wanted);
     let tokens_are_back = take_back_tokens(record, shares, &mut mine, report, scene);

@@ -187,3 +187,23 @@ fn who_is_the_sole_one_no_more_hands_its_bucket_over_without_what_was_taken_from
 fn tokens_in_hand_are_not_in_the_bucket_too_when_its_burst_becomes_smaller() {
     recheck(&[347], several, Scope::All);
 }
+
+#[test]
+fn a_request_that_is_out_when_a_breaker_opens_counts_when_it_is_half_open() {
+    recheck(&[541], several, Scope::All);
+}
+
+#[test]
+fn a_permit_that_waits_for_its_worker_is_void_when_more_are_out_than_there_may_be() {
+    recheck(&[463], several, Scope::Servers);
+}
+
+#[test]
+fn a_rate_that_is_made_slower_counts_its_interval_from_the_same_end() {
+    recheck(&[585], several, Scope::All);
+}
+
+#[test]
+fn what_a_stopped_process_asked_while_nothing_limited_it_is_known_to_nobody() {
+    recheck(&[437], several, Scope::All);
+}

@@ -125,11 +125,19 @@ pub(super) struct Oracle {
     /// Everything that is heard is told.
     is_calm: bool,
     live: BTreeMap<usize, Limits>,
+    /// From when and until when a process says nothing.
+    silent: BTreeMap<usize, (Mono, Mono)>,
 }
 
 impl KeyState {
     fn cap(&self) -> Option<u32> {
         self.limits.last().and_then(|(_, limits)| limits.max_concurrent)
+    }
+
+    /// The cap that was in force then.
+    fn cap_at(&self, at: Mono) -> Option<u32> {
+        let limits = self.limits.iter().rev().find(|(since, _)| *since <= at);
+        limits.and_then(|(_, limits)| limits.max_concurrent)
     }
 
     /// The loosest cap that was in force since then.
@@ -269,7 +277,14 @@ pub(super) fn parts(key: &Key) -> Vec<LimitKey> {
 
 impl Oracle {
     pub(super) fn new(policy: Policy, all: Vec<LimitKey>, is_calm: bool) -> Oracle {
-        Oracle { keys: BTreeMap::new(), all, policy, is_calm, live: BTreeMap::new() }
+        Oracle {
+            keys: BTreeMap::new(),
+            all,
+            policy,
+            is_calm,
+            live: BTreeMap::new(),
+            silent: BTreeMap::new(),
+        }
     }
 
     fn configured_of(&self, key: &LimitKey) -> Configured {
@@ -333,7 +348,7 @@ impl Oracle {
 
     /// Its requests are out no more: nobody reads their answers.
     pub(super) fn vanishes(&mut self, process: usize, now: Mono) {
-        self.is_silent(process, now);
+        self.is_silent(process, now, now);
         for state in self.keys.values_mut() {
             let before = state.out.len();
             state.out.retain(|_, out| out.process != process);
@@ -344,7 +359,8 @@ impl Oracle {
     }
 
     /// It tells nothing from now on, perhaps not even what it heard just now.
-    pub(super) fn is_silent(&mut self, process: usize, now: Mono) {
+    pub(super) fn is_silent(&mut self, process: usize, now: Mono, until: Mono) {
+        self.silent.insert(process, (now, until));
         for held in self.keys.values_mut().flat_map(|state| &mut state.held) {
             held.is_told &= held.by != process || held.at.plus(GRACE) < now;
         }
@@ -362,8 +378,19 @@ impl Oracle {
         let policy = self.policy;
         let before = Mono(blind_since.unwrap_or(now).0.saturating_sub(GRACE));
         for part in parts(key) {
+            let silent = self.silent.clone();
             let state = self.state(&part, now);
-            let out = u32::try_from(state.out.len()).unwrap_or(u32::MAX);
+            // Nobody was told of what began while nothing limited the key, if its process was stopped when something did.
+            let is_unsaid = |out: &&Out| {
+                let since = silent.get(&out.process);
+                since.is_some_and(|(from, until)| {
+                    now < *until
+                        && state.cap_at(out.since).is_none()
+                        && state.cap_at(*from).is_none()
+                })
+            };
+            let out = state.out.values().filter(|out| !is_unsaid(out)).count();
+            let out = u32::try_from(out).unwrap_or(u32::MAX);
             if let Some(cap) = state.cap_since(before)
                 && out >= cap
             {

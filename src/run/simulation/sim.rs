@@ -405,8 +405,8 @@ impl Sim {
                 self.note(|| format!("p{process} is stopped for {lasts:?}"));
                 let now = self.now();
                 self.is_blind_for(process, lasts + LOOK_EVERY + GRACE);
+                self.oracle.is_silent(process, now, now.plus(lasts + GRACE));
                 self.processes[process].is_frozen = true;
-                self.oracle.is_silent(process, now);
                 self.disturb(lasts + Duration::from_secs(20));
                 self.in_(lasts, Due::Thaws { process });
                 Ok(())
@@ -423,7 +423,7 @@ impl Sim {
                 let now = self.now();
                 for n in 0..self.processes.len() {
                     self.is_blind_for(n, lasts + Duration::from_secs(3));
-                    self.oracle.is_silent(n, now);
+                    self.oracle.is_silent(n, now, now.plus(lasts + Duration::from_secs(3)));
                 }
                 self.disturb(lasts + Duration::from_secs(4));
                 self.in_(lasts, Due::TroubleEnds);
