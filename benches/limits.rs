@@ -9,7 +9,7 @@
 //!   shared    as fixed, while another process is registered on the queue: what is used was granted by the store
 //! ```
 //!
-//! `cargo bench --bench limits [-- JOBS [RUNS]]`
+//! `cargo bench --bench limits [-- JOBS [RUNS]] [fixed|adaptive|rated|shared …]`
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
@@ -38,7 +38,12 @@ enum Way {
     Shared,
 }
 
-const WAYS: [Way; 4] = [Way::Fixed, Way::Adaptive, Way::Rated, Way::Shared];
+const WAYS: [(&str, Way); 4] = [
+    ("fixed", Way::Fixed),
+    ("adaptive", Way::Adaptive),
+    ("rated", Way::Rated),
+    ("shared", Way::Shared),
+];
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
@@ -47,12 +52,17 @@ fn main() {
     println!(
         "{jobs} no-op jobs, 8 workers; over {HOSTS} hosts, jobs/s as a part of those without hosts"
     );
-    println!("run    fixed  adaptive     rated    shared   (without hosts, jobs/s)");
-    let mut ratios: [Vec<f64>; 4] = Default::default();
+    let named: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |name: &str| named.iter().any(|asked| asked == name);
+    let all = !WAYS.iter().any(|(name, _)| is_asked(name));
+    let ways: Vec<_> = WAYS.into_iter().filter(|(name, _)| all || is_asked(name)).collect();
+    let heads: String = ways.iter().map(|(name, _)| format!("{name:>10}")).collect();
+    println!("run{heads}   (without hosts, jobs/s)");
+    let mut ratios = vec![Vec::new(); ways.len()];
     for run in 1..=runs {
         let mut line = format!("{run:>3}");
         let mut plain = Vec::new();
-        for (way, ratios) in WAYS.into_iter().zip(&mut ratios) {
+        for (&(_, way), ratios) in ways.iter().zip(&mut ratios) {
             // Now the one first, now the other.
             let (free, limited) = if run % 2 == 0 {
                 let free = drain(jobs, None);
@@ -69,7 +79,9 @@ fn main() {
         plain.push(plain[0]);
         println!("{line}   ({:.0})", median(plain));
     }
-    println!("med{}", ratios.map(|ratios| format!("{:>10.2}", median(ratios))).concat());
+    let medians: String =
+        ratios.into_iter().map(|ratios| format!("{:>10.2}", median(ratios))).collect();
+    println!("med{medians}");
 }
 
 /// Seconds that a drain takes.
