@@ -311,13 +311,15 @@ impl TokenBucket {
         }
     }
 
-    /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now.
+    /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now, or learn when the next one comes.
     pub(super) fn receive(&self, tokens: u32, next_token: Option<Mono>) -> bool {
         let mut state = self.state.lock();
         let out = state.out;
         let Source::Granted(hand) = &mut state.source else { return false };
+        // Whoever was refused before that was known waits for an answer.
+        let is_known = next_token.is_some() && next_token != hand.next_token();
         hand.granted(tokens, out, next_token);
-        let is_there = hand.tokens() > 0;
+        let is_there = hand.tokens() > 0 || is_known;
         is_there && std::mem::take(&mut state.refused)
     }
 

@@ -290,6 +290,11 @@ impl Share {
         Share { slots, ..Share::default() }
     }
 
+    /// Whether others wait for slots that are here.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.keep.is_some() || self.idle_awaited.is_some() || self.is_over
+    }
+
     pub(super) fn is_lacking(&self) -> bool {
         self.lacks_slot.is_some() || self.lacks_token.is_some()
     }

@@ -299,6 +299,18 @@ impl Gate {
         self.next_news().is_some_and(|at| at <= now)
     }
 
+    /// Whether other processes wait for what this one has of `key`, in use or not.
+    #[must_use]
+    pub fn is_awaited(&self, key: &Key) -> bool {
+        self.inner.book.may_be_shared() && self.inner.book.look(|pages| pages.is_awaited(key))
+    }
+
+    /// Whether they do for anything.
+    #[must_use]
+    pub fn is_anything_awaited(&self) -> bool {
+        self.inner.book.may_be_shared() && self.inner.book.look(|pages| pages.is_anything_awaited())
+    }
+
     /// When [`Gate::has_urgent_news`] may become true by the passing of time alone.
     #[must_use]
     pub fn next_news(&self) -> Option<Mono> {

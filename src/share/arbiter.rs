@@ -150,6 +150,10 @@ pub fn divide(
     let is_late = scene.now.since(had.asked_at) >= SHARE_PERIOD;
     let is_new = had.waiting_since.is_none() || is_late;
     let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
+    if mine.slots > had.slots && view.is_over() {
+        // It says of more than was known: what others were granted is too much.
+        ring.extend(view.holders_to_ask(me));
+    }
     if had.wanted == 0 || is_late {
         ring.extend(view.idlers_to_ask(me));
     }

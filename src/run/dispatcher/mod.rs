@@ -335,6 +335,7 @@ impl Dispatcher {
         (self.troubles, self.retry_turn_at) = (0, None);
         self.measure(now);
         self.learn(news, report.keys.take());
+        self.give_up_awaited();
         Ok(self.apply(report, &wants) || found)
     }
 

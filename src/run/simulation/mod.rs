@@ -207,3 +207,23 @@ fn a_rate_that_is_made_slower_counts_its_interval_from_the_same_end() {
 fn what_a_stopped_process_asked_while_nothing_limited_it_is_known_to_nobody() {
     recheck(&[437], several, Scope::All);
 }
+
+#[test]
+fn who_waits_for_a_person_hears_that_the_key_was_given_up_meanwhile() {
+    recheck(&[567, 900], several, Scope::All);
+}
+
+#[test]
+fn a_permit_that_others_wait_for_is_not_kept_for_a_job_without_a_worker() {
+    recheck(&[43, 835], several, Scope::Servers);
+}
+
+#[test]
+fn who_is_refused_a_token_hears_when_the_next_one_comes() {
+    recheck(&[127], several, Scope::Servers);
+}
+
+#[test]
+fn tokens_that_idle_go_to_whoever_lacks_one() {
+    recheck(&[536, 595], several, Scope::Servers);
+}

@@ -445,9 +445,10 @@ impl Oracle {
             }
             state.last_end = Some(now);
             let configured = state.configured;
-            if state.cap() == Some(1)
-                || state.kept().terms(&configured, now).max_concurrent == Some(1)
-            {
+            // What the answer itself came to included, of which the store does not know yet.
+            let learned = [state.kept(), state.record];
+            let mut learned = learned.iter().map(|record| record.terms(&configured, now));
+            if state.cap() == Some(1) || learned.any(|terms| terms.max_concurrent == Some(1)) {
                 state.owe_nothing(now);
             }
         }

@@ -61,6 +61,10 @@ impl Sim {
         let rivals = self.lines.values().filter(|(lane, _)| lane.key == job.lane.key).count();
         let most = 4 * rivals.max(1) * workers.max(4) * weight;
         self.lines.remove(&(job.lane.id, job.priority));
+        // One that ends without a request takes nobody's place.
+        if self.processes[n].gate().given_up(&job.lane.key, now).is_some() {
+            return Ok(());
+        }
         for ((_, priority), (lane, line)) in &mut self.lines {
             if lane.key != job.lane.key || !kinds.contains(&lane.kind.as_str()) {
                 continue;
