@@ -215,7 +215,7 @@ impl TokenBucket {
         let mut state = self.state.lock();
         match &mut state.source {
             Source::Own(bucket) => bucket.adopt(rate),
-            Source::Granted(hand) => hand.rate = rate,
+            Source::Granted(hand) => hand.adopt(rate),
         }
         std::mem::take(&mut state.refused)
     }

@@ -530,7 +530,8 @@ impl Pages {
             let Some(entry) = self.entries.get_mut((&key).into()) else { continue };
             entry.told = None;
             (entry.share.keep, entry.share.tokens_awaited) = (None, false);
-            (entry.share.idle_awaited, entry.share.is_over) = (None, false);
+            // That more are out than there may be is so until the store says otherwise, though nobody waits.
+            entry.share.idle_awaited = None;
             if self.settle(&key, now) {
                 awaited.push(key);
             }

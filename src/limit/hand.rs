@@ -60,6 +60,14 @@ impl Hand {
         self.next_token
     }
 
+    /// Takes on another rate. Of a smaller burst nobody knows how much is here and how much with others: what is here goes back.
+    pub(super) fn adopt(&mut self, rate: Rate) {
+        if rate.burst < self.rate.burst {
+            self.returned = self.returned.saturating_add(std::mem::take(&mut self.tokens));
+        }
+        self.rate = rate;
+    }
+
     /// Takes one token, if there is one. Until it is spent the store counts it as in hand.
     pub(super) fn take(&mut self) -> bool {
         let rest = self.tokens.checked_sub(1);

@@ -113,13 +113,11 @@ fn several_processes_with_nothing_in_their_way_keep_to_the_limits_and_waste_noth
 }
 
 #[test]
-#[ignore = "some of these worlds come to an end too late: issue 4 is open; run it by hand"]
 fn several_processes_keep_to_what_servers_say() {
     check(several, Scope::Servers);
 }
 
 #[test]
-#[ignore = "some of these worlds come to an end too late: issue 4 is open; run it by hand"]
 fn several_processes_survive_whatever_happens() {
     check(several, Scope::All);
 }
@@ -226,4 +224,16 @@ fn who_is_refused_a_token_hears_when_the_next_one_comes() {
 #[test]
 fn tokens_that_idle_go_to_whoever_lacks_one() {
     recheck(&[536, 595], several, Scope::Servers);
+}
+
+#[test]
+fn more_out_than_there_may_be_is_so_until_the_store_says_otherwise() {
+    recheck(&[974], several, Scope::All);
+    recheck(&[963], several, Scope::Servers);
+}
+
+#[test]
+fn tokens_in_hand_go_back_when_the_burst_becomes_smaller() {
+    recheck(&[740], several, Scope::Servers);
+    recheck(&[857], several, Scope::All);
 }

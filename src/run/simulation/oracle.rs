@@ -206,6 +206,8 @@ impl KeyState {
             self.meter = limits.rate.map(|rate| Meter::full(rate, now));
             self.owed = self.meter;
             self.owe_nothing(now);
+            // A token that was there already is kept.
+            self.last_end = None;
         }
         if before.is_some_and(|before| before.max_concurrent != limits.max_concurrent) {
             self.last_end = None;

@@ -517,11 +517,8 @@ impl Sim {
             let of = |process: &Process| process.owner().row == row;
             let Some(n) = self.processes.iter().position(of) else { continue };
             self.note(|| format!("p{n} is found dead"));
-            if self.processes[n].is_over() {
-                self.oracle.leaves(n, now);
-            } else {
-                self.oracle.vanishes(n, now);
-                self.oracle.owe_nothing(now);
+            self.oracle.leaves(n, now);
+            if !self.processes[n].is_over() {
                 self.disturb(Duration::from_secs(6));
             }
             self.at_work.retain(|_, (process, _)| *process != n);
@@ -628,6 +625,12 @@ impl Sim {
             }
             Next::Wait(timeout) => process.wakes_at = timeout.map(|timeout| now.plus(timeout)),
             Next::Over => self.finish(n),
+        }
+        // Those that go on under a new owner are configured as before.
+        let renewed = std::mem::take(&mut self.heard.lock().lost);
+        for n in renewed {
+            let limits = self.processes[n].plan.options.limits.clone();
+            self.oracle.joins(n, &limits, now);
         }
         self.end_cancelled(n)?;
         self.listen();
