@@ -8,7 +8,7 @@ use crate::share::Policy;
 use super::keyed::KeyedLimiter;
 use super::means::Means;
 use super::pages::{Pages, Verdict};
-use super::sync::{AtomicUsize, Mutex, Ordering};
+use super::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
 /// See the module.
 pub(super) struct Book {
@@ -21,6 +21,8 @@ pub(super) struct Book {
     may_be_shared: AtomicUsize,
     /// Locked before buckets and slots. What is known takes hold in the order it came.
     pages: Mutex<Pages>,
+    /// To be called when something is to be told sooner.
+    on_news: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl Book {
@@ -32,13 +34,19 @@ impl Book {
             known: AtomicUsize::new(0),
             may_be_shared: AtomicUsize::new(0),
             pages: Mutex::new(Pages::new(means, policy, max_per_host)),
+            on_news: Mutex::new(None),
         }
     }
 
-    /// Calls `change`, and then, with the lock free again, the hook for every key it added to its list.
+    /// See [`Gate::on_news`](super::Gate::on_news).
+    pub(super) fn on_news(&self, hook: Arc<dyn Fn() + Send + Sync>) {
+        *self.on_news.lock() = Some(hook);
+    }
+
+    /// Calls `change`, and then, with the lock free again, the hook for every key it added to its list, and the one for news.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Pages, &mut Vec<LimitKey>) -> R) -> R {
         let mut awaited = Vec::new();
-        let result = {
+        let (result, has_news_sooner) = {
             let mut pages = self.pages.lock();
             let result = change(&mut pages, &mut awaited);
             // Under the lock: whoever has seen a change sees that there was one.
@@ -46,9 +54,14 @@ impl Book {
             self.known.store(pages.entries.len(), Ordering::Release);
             let is_shared = usize::from(pages.division.is_shared());
             self.may_be_shared.store(is_shared, Ordering::Release);
-            result
+            (result, std::mem::take(&mut pages.has_news_sooner))
         };
         awaited.iter().for_each(|key| self.slots.tell(key));
+        if has_news_sooner {
+            // Cloned in a statement of its own: the lock must be free again when the hook runs.
+            let hook = self.on_news.lock().clone();
+            hook.iter().for_each(|hook| hook());
+        }
         result
     }
 

@@ -138,7 +138,7 @@ impl TokenBucket {
                 is_good
             }
             Source::Granted(hand) => {
-                hand.spend(now);
+                hand.spend(now, waiting);
                 true
             }
         }
@@ -147,12 +147,13 @@ impl TokenBucket {
     /// Nobody will say when what it was taken for began: it is as if it had been at once.
     pub(super) fn forget(&self, taken: Taken) {
         let mut state = self.state.lock();
-        state.out = state.out.saturating_sub(1);
+        let out = state.out;
+        state.out = out.saturating_sub(1);
         let is_good = taken.restarts == state.restarts;
         if let Source::Granted(hand) = &mut state.source
             && is_good
         {
-            hand.spend(taken.at);
+            hand.spend(taken.at, out);
         }
     }
 
@@ -214,7 +215,7 @@ impl TokenBucket {
         let mut state = self.state.lock();
         match &mut state.source {
             Source::Own(bucket) => bucket.adopt(rate),
-            Source::Granted(hand) => hand.rate = rate,
+            Source::Granted(hand) => hand.adopt(rate),
         }
         std::mem::take(&mut state.refused)
     }
@@ -242,8 +243,10 @@ impl TokenBucket {
     /// The same, and what it had of its own at `now` goes to the store with the next report. A hand stays as it is.
     pub(super) fn part_with(&self, now: Mono) {
         let mut state = self.state.lock();
+        let out = state.out;
         if let Source::Own(bucket) = &mut state.source {
             bucket.grow(now);
+            bucket.cut_beside(out);
             let hand = Hand::empty(bucket.rate(), Some(*bucket));
             state.become_of(Source::Granted(hand));
         }
@@ -257,6 +260,10 @@ impl TokenBucket {
             let mut own = bucket.unwrap_or_else(|| Bucket::full(hand.rate));
             if own.rate() != hand.rate {
                 own.adopt(hand.rate);
+            }
+            // Since the store was told: it does not know yet.
+            if let Some(ended_at) = hand.ended_at() {
+                own.restart(ended_at);
             }
             state.become_of(Source::Own(own));
         }
@@ -304,13 +311,15 @@ impl TokenBucket {
         }
     }
 
-    /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now.
+    /// See [`Hand::granted`]. Returns whether somebody was refused who may have one of these now, or learn when the next one comes.
     pub(super) fn receive(&self, tokens: u32, next_token: Option<Mono>) -> bool {
         let mut state = self.state.lock();
         let out = state.out;
         let Source::Granted(hand) = &mut state.source else { return false };
+        // Whoever was refused before that was known waits for an answer.
+        let is_known = next_token.is_some() && next_token != hand.next_token();
         hand.granted(tokens, out, next_token);
-        let is_there = hand.tokens() > 0;
+        let is_there = hand.tokens() > 0 || is_known;
         is_there && std::mem::take(&mut state.refused)
     }
 

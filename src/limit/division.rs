@@ -228,6 +228,18 @@ impl Pages {
         hand.is_some_and(|hand| hand.tokens() == 0 && hand.next_token().is_none_or(|at| at <= now))
     }
 
+    /// See [`Gate::is_awaited`](super::Gate::is_awaited).
+    pub(super) fn is_awaited(&self, key: &Key) -> bool {
+        let entries = parts(key).into_iter().flatten().filter_map(|part| self.entries.get(part));
+        self.division.is_shared() && entries.into_iter().any(|entry| entry.share.is_awaited())
+    }
+
+    /// See [`Gate::is_anything_awaited`](super::Gate::is_anything_awaited).
+    pub(super) fn is_anything_awaited(&self) -> bool {
+        let entries = self.division.active.iter().filter_map(|key| self.entries.get(key.into()));
+        self.division.is_shared() && entries.into_iter().any(|entry| entry.share.is_awaited())
+    }
+
     /// See [`Gate::has_urgent_news`](super::Gate::has_urgent_news): from when on there is some.
     pub(super) fn urgent_at(&self) -> Option<Mono> {
         let division = &self.division;
@@ -521,7 +533,8 @@ impl Pages {
             let Some(entry) = self.entries.get_mut((&key).into()) else { continue };
             entry.told = None;
             (entry.share.keep, entry.share.tokens_awaited) = (None, false);
-            (entry.share.idle_awaited, entry.share.is_over) = (None, false);
+            // That more are out than there may be is so until the store says otherwise, though nobody waits.
+            entry.share.idle_awaited = None;
             if self.settle(&key, now) {
                 awaited.push(key);
             }
@@ -569,9 +582,15 @@ impl Pages {
         if told.is_some() || !was_known {
             entry.share.frozen = frozen;
         }
-        let is_open = entry.record.standing(now, &policy) == Standing::Open;
+        // Who waits for a person's word, or for an end that is not worth waiting for, would not come back by itself.
+        let is_eased = match (before, entry.record.standing(now, &policy)) {
+            (Standing::Open, _) => false,
+            (_, Standing::Open) | (Standing::Waits { .. }, Standing::GivenUp { .. }) => true,
+            (Standing::Waits { until: None, .. }, Standing::Waits { until, .. }) => until.is_some(),
+            _ => false,
+        };
         self.transitions.extend(half_opened.map(|change| (key.clone(), change)));
-        let mut tell = is_open && before != Standing::Open;
+        let mut tell = is_eased;
         if let Some(bucket) = &bucket {
             tell |= match (is_shared, told) {
                 (true, Some(_)) => bucket.receive(answer.tokens, answer.next_token),

@@ -159,13 +159,16 @@ impl Entry {
         self.record.hold.map(|hold| hold.until).max(open).filter(|until| *until > now)
     }
 
-    pub(super) fn queue(&mut self, event: KeyEvent, now: Mono, is_urgent: bool) {
+    /// Notes an event that a turn is to carry. Whether it is to do so sooner than it would have without.
+    pub(super) fn queue(&mut self, event: KeyEvent, now: Mono, is_urgent: bool) -> bool {
         if self.pending.len() >= MAX_PENDING {
             self.pending.remove(0);
         }
         self.pending.push(event);
+        let is_sooner = self.pending_since.is_none() || (is_urgent && !self.is_urgent);
         self.pending_since.get_or_insert(now);
         self.is_urgent |= is_urgent;
+        is_sooner
     }
 
     /// What may be used of the share.
@@ -196,7 +199,8 @@ impl Entry {
     pub(super) fn slots_to_keep(&self, now: Mono, running: u32) -> u32 {
         let share = &self.share;
         if self.terms.max_concurrent.is_none() {
-            return 0;
+            // What is still out when a breaker opens counts when it is half-open.
+            return if self.phase == Phase::Open { running } else { 0 };
         }
         if !share.is_known || share.is_surplus || share.is_over || share.frozen != Frozen::No {
             return running;
@@ -284,6 +288,11 @@ impl Share {
     /// As it is when a store is yet to say anything, and so many run.
     pub(super) fn of_running(slots: u32) -> Share {
         Share { slots, ..Share::default() }
+    }
+
+    /// Whether others wait for slots that are here.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.keep.is_some() || self.idle_awaited.is_some() || self.is_over
     }
 
     pub(super) fn is_lacking(&self) -> bool {

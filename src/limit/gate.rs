@@ -151,6 +151,12 @@ impl Gate {
         self.inner.means.slots.on_release(hook);
     }
 
+    /// Has `hook` called, without any lock held, when a server's word or an answer is to be told to others: [`Gate::next_news`] says from then
+    /// on an earlier time than before. It runs on the thread that heard the answer, and must return at once.
+    pub fn on_news(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.inner.book.on_news(Arc::new(hook));
+    }
+
     /// A permit for `key` at `now`: the slots, resolver first, then host; then the tokens, in the same order. All or
     /// nothing: what was taken before a refusal is given back before it is reported, and whoever was refused meanwhile
     /// for want of it is told. A key with neither resolver nor host is always admitted, and takes no lock.
@@ -291,6 +297,18 @@ impl Gate {
     #[must_use]
     pub fn has_urgent_news(&self, now: Mono) -> bool {
         self.next_news().is_some_and(|at| at <= now)
+    }
+
+    /// Whether other processes wait for what this one has of `key`, in use or not.
+    #[must_use]
+    pub fn is_awaited(&self, key: &Key) -> bool {
+        self.inner.book.may_be_shared() && self.inner.book.look(|pages| pages.is_awaited(key))
+    }
+
+    /// Whether they do for anything.
+    #[must_use]
+    pub fn is_anything_awaited(&self) -> bool {
+        self.inner.book.may_be_shared() && self.inner.book.look(|pages| pages.is_anything_awaited())
     }
 
     /// When [`Gate::has_urgent_news`] may become true by the passing of time alone.

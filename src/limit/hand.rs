@@ -51,8 +51,21 @@ impl Hand {
         self.tokens
     }
 
+    /// When a request last ended since the last report, where only one may run at a time.
+    pub(super) fn ended_at(&self) -> Option<Mono> {
+        self.ended_at
+    }
+
     pub(super) fn next_token(&self) -> Option<Mono> {
         self.next_token
+    }
+
+    /// Takes on another rate. Of a smaller burst nobody knows how much is here and how much with others: what is here goes back.
+    pub(super) fn adopt(&mut self, rate: Rate) {
+        if rate.burst < self.rate.burst {
+            self.returned = self.returned.saturating_add(std::mem::take(&mut self.tokens));
+        }
+        self.rate = rate;
     }
 
     /// Takes one token, if there is one. Until it is spent the store counts it as in hand.
@@ -62,10 +75,14 @@ impl Hand {
         rest.is_some()
     }
 
-    /// One that was taken is spent.
-    pub(super) fn spend(&mut self, at: Mono) {
+    /// One of `out` that were taken is spent.
+    pub(super) fn spend(&mut self, at: Mono, out: u32) {
         self.spent = self.spent.saturating_add(1);
         self.spent_at = self.spent_at.max(Some(at));
+        // Taken from there: until now it had so much less room.
+        if let Some(owed) = &mut self.owed {
+            owed.grow_beside(at, out);
+        }
     }
 
     /// A token comes back: it was not spent, or on nothing. One that the store believes spent is not to be used again before it knows better.
@@ -83,6 +100,9 @@ impl Hand {
     /// A request ended where only one may run at a time: from `now` on, the next token takes its full time.
     pub(super) fn restart(&mut self, now: Mono) {
         self.ended_at = self.ended_at.max(Some(now));
+        if let Some(owed) = &mut self.owed {
+            owed.restart(now);
+        }
         self.tokens = 0;
         self.returned = 0;
         // Whatever a report under way will be answered with is from before.
@@ -116,9 +136,15 @@ impl Hand {
     /// The report did not reach the store.
     pub(super) fn unreport(&mut self, report: HandReport) {
         self.returned = self.returned.saturating_add(report.back);
+        let (spent_at, ended_at) = (self.spent_at, self.ended_at);
+        self.owed = self.owed.or(report.bucket.map(|mut bucket| {
+            // How many were out is not known any more: it has not grown meanwhile.
+            bucket.grow_beside(spent_at.unwrap_or_default(), u32::MAX);
+            ended_at.iter().for_each(|at| bucket.restart(*at));
+            bucket
+        }));
         self.spent_at = self.spent_at.max(report.spent_at);
         self.ended_at = self.ended_at.max(report.ended_at);
-        self.owed = self.owed.or(report.bucket);
     }
 
     /// The answer to the last report: so many tokens as of then, of which so many are `out`.

@@ -33,6 +33,8 @@ pub(super) struct Pages {
     pub(super) division: Division,
     /// Changes of breakers that nobody has been told of.
     pub(super) transitions: Vec<(LimitKey, Transition)>,
+    /// Something happened that is to be told sooner than anybody reckoned with.
+    pub(super) has_news_sooner: bool,
     /// Entries that are [alarming](Entry::is_alarming).
     alarming: usize,
     /// No breaker half-opens before.
@@ -62,6 +64,7 @@ impl Pages {
             entries: ByKey::default(),
             division: Division::default(),
             transitions: Vec::new(),
+            has_news_sooner: false,
             alarming: 0,
             half_opens_at: NEVER,
             sweep_at: NEVER,
@@ -95,8 +98,10 @@ impl Pages {
             let on = part.to_limit_key();
             let running = self.means.slots.running(&on);
             let most = entry.terms.max_concurrent;
-            let is_over =
-                entry.share.frozen != Frozen::No || most.is_some_and(|most| running > most);
+            // With more out than there may be, somewhere, nobody knows whose slot is the one too many.
+            let is_over = entry.share.frozen != Frozen::No
+                || entry.share.is_over
+                || most.is_some_and(|most| running > most);
             is_over.then_some(Full { on, running, limit: most.unwrap_or_default() })
         })
     }
@@ -152,7 +157,8 @@ impl Pages {
         if is_divided && matters(&before, &record) {
             let is_urgent = before.standing(now, &policy) != record.standing(now, &policy)
                 || before.crawl_delay != record.crawl_delay;
-            entry.queue(told_as(event, &before, &record), now, is_urgent);
+            let is_sooner = entry.queue(told_as(event, &before, &record), now, is_urgent);
+            self.has_news_sooner |= is_sooner;
             self.division.activate(key);
         }
         self.transitions.extend(transition.map(|change| (key.clone(), change)));

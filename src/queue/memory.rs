@@ -32,6 +32,8 @@ use crate::job::{
     State, WallMs,
 };
 use crate::share::KeyChange;
+#[cfg(test)]
+use crate::share::KeyRecord;
 use bells::Bells;
 use keys::Sweep;
 use model::Model;
@@ -69,6 +71,12 @@ impl MemoryStore {
     /// dead at once.
     pub fn kill_owner(&self, owner: &Owner) {
         self.shared.model.lock().kill_owner(owner);
+    }
+
+    /// What is known of a key, for those who look on.
+    #[cfg(test)]
+    pub(crate) fn record(&self, key: &LimitKey) -> KeyRecord {
+        self.shared.model.lock().record_of(key)
     }
 
     /// Rings for everybody but `except`. After the model's lock is released: ringing is I/O.

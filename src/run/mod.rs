@@ -227,6 +227,8 @@ impl Runner {
             // A run that is over needs no permits.
             let _ = freed.send(Message::Freed(key.clone()));
         });
+        let news = to_inbox.clone();
+        gate.on_news(move || _ = news.send(Message::News));
         let owner = Arc::new(store.register(clock.wall())?);
         gate.divide();
         let shared = Arc::new(Shared {

@@ -38,6 +38,8 @@ pub(super) enum Message {
     HandedOver { abandoned: bool },
     /// A permit came back to a key that had refused somebody.
     Freed(LimitKey),
+    /// An answer has something to tell others of: it is time to look for when.
+    News,
     /// Somebody else made work available.
     Bell,
     /// The heartbeat was written; time to look at everything that has no event of its own.

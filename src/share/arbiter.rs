@@ -96,6 +96,8 @@ pub enum Sole {
 pub struct Divided {
     /// The record has changed in a way that others must learn of: it takes a new version, and all of them are rung.
     pub changed: bool,
+    /// It has changed in a way of which others should know when they make a turn of their own: it takes a new version.
+    pub noted: bool,
     /// Owners to be rung: there is something for them, or something is wanted of them. Never the one that reported.
     pub ring: Vec<i64>,
 }
@@ -120,10 +122,13 @@ pub fn divide(
     }
     let had = shares.get(&me).copied().unwrap_or_default();
     let mut mine = Share { running: report.running, asked_at: scene.now, ..had };
-    mine.slots = match (scene.sole, record.terms(&scene.configured, scene.now).max_concurrent) {
-        (Sole::WasMe, _) => report.slots.max(report.running),
-        (_, Some(_)) => report.slots.min(had.slots).max(report.running),
-        (_, None) => report.slots.min(had.slots),
+    // What is still out when a breaker opens counts when it is half-open.
+    let is_limited = record.terms(&scene.configured, scene.now).max_concurrent.is_some()
+        || record.breaker.open_until(scene.now).is_some();
+    mine.slots = match scene.sole {
+        Sole::WasMe => report.slots.max(report.running),
+        _ if is_limited => report.slots.min(had.slots).max(report.running),
+        _ => report.slots.min(had.slots),
     };
     (mine.wanted, mine.tokens_wanted) = (report.wanted, report.tokens_wanted);
     let tokens_are_back = take_back_tokens(record, shares, &mut mine, report, scene);
@@ -145,6 +150,10 @@ pub fn divide(
     let is_late = scene.now.since(had.asked_at) >= SHARE_PERIOD;
     let is_new = had.waiting_since.is_none() || is_late;
     let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
+    if mine.slots > had.slots && view.is_over() {
+        // It says of more than was known: what others were granted is too much.
+        ring.extend(view.holders_to_ask(me));
+    }
     if had.wanted == 0 || is_late {
         ring.extend(view.idlers_to_ask(me));
     }
@@ -156,11 +165,11 @@ pub fn divide(
     let changed = record.is_news_after(&before, scene.now);
     let answer = state_of(&report.key, record, shares, me, scene);
     shares.retain(|_, share| !share.is_nothing());
-    (answer, Divided { changed, ring })
+    (answer, Divided { changed, noted: record.is_noted_after(&before), ring })
 }
 
 /// Applies the report of `me`, the sole one: events, its bucket, and what runs there as its share, for people. Grants nothing, for
-/// it needs nothing; rings nobody.
+/// it needs nothing; rings nobody. What it had while others shared is given back by the first one.
 pub fn told_by_sole(
     record: &mut KeyRecord,
     shares: &mut Shares,
@@ -172,9 +181,15 @@ pub fn told_by_sole(
     for &event in &report.events {
         record.apply(&report.key, event, &scene.configured, &scene.policy);
     }
-    record.bucket = report.bucket.or(record.bucket);
-    let running = report.running;
-    let share = Share { slots: running, running, asked_at: scene.now, ..Share::default() };
+    let (running, had) = (report.running, shares.get(&me).copied().unwrap_or_default());
+    let mut share = Share { slots: running, running, asked_at: scene.now, ..Share::default() };
+    if report.bucket.is_some() {
+        record.bucket = report.bucket;
+    } else {
+        // It has become the sole one with this turn, and what it did with the tokens it had in hand counts.
+        share.tokens = had.tokens;
+        take_back_tokens(record, shares, &mut share, report, scene);
+    }
     shares.insert(me, share);
     shares.retain(|_, share| !share.is_nothing());
     let answer = KeyAnswer {
@@ -185,7 +200,7 @@ pub fn told_by_sole(
         ..state_of(&report.key, record, shares, me, scene)
     };
     let changed = record.is_news_after(&before, scene.now);
-    (answer, Divided { changed, ring: Vec::new() })
+    (answer, Divided { changed, noted: record.is_noted_after(&before), ring: Vec::new() })
 }
 
 /// What `me` is to be told of a key it did not report on: how it stands, and how much it may keep. The record's bucket is in it as it
@@ -229,6 +244,8 @@ fn take_back_tokens(
         mine.tokens_wanted = 0;
         return false;
     };
+    // A burst that has become smaller is not there beside what is in hand.
+    bucket.cut_beside(others.saturating_add(had));
     let brought = report.bucket.filter(|_| scene.sole == Sole::WasMe);
     let (mut kept, mut back) = (report.tokens.min(had), 0);
     if scene.sole == Sole::WasMe {
@@ -255,6 +272,7 @@ fn take_back_tokens(
     if let Some(brought) = brought {
         record.bucket = Some(brought);
         bucket = bucket_of(record, others.saturating_add(kept), scene).unwrap_or(brought);
+        bucket.cut_beside(others.saturating_add(kept));
         record.bucket = Some(bucket);
     }
     // Only a burst that has become smaller leaves it less room than it had.

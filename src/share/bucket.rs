@@ -146,13 +146,16 @@ impl Bucket {
         self
     }
 
-    /// Takes on the terms of `rate`, whatever they are, and keeps the whole tokens, up to the new burst.
+    /// Takes on the terms of `rate`, whatever they are, and keeps the whole tokens, up to the new burst. Of the one that is growing it keeps
+    /// the part or the time, whichever is less: one that grows more slowly now takes its whole time from when it began.
     pub fn adopt(&mut self, rate: Rate) {
         let cost = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX).max(1);
         // Both factors are below 2^64, the level below 2^96: nothing overflows.
         let (whole, part) =
             (self.level / u128::from(self.cost), self.level % u128::from(self.cost));
-        self.level = whole * u128::from(cost) + part * u128::from(cost) / u128::from(self.cost);
+        let same_part = part * u128::from(cost) / u128::from(self.cost);
+        let same_time = part * u128::from(rate.count) / u128::from(self.count.max(1));
+        self.level = whole * u128::from(cost) + same_part.min(same_time);
         (self.count, self.cost, self.burst) = (rate.count, cost, rate.burst.max(1));
         self.level = self.level.min(self.capacity());
     }

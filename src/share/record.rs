@@ -412,6 +412,13 @@ impl KeyRecord {
         known(self) != known(before)
     }
 
+    /// Whether somebody who knew it as it was `before` should learn of it, though not at once: with failures counted, an answer matters that
+    /// did not before, for they are not in a row any more.
+    #[must_use]
+    pub(super) fn is_noted_after(&self, before: &KeyRecord) -> bool {
+        (self.breaker.failures > 0) != (before.breaker.failures > 0)
+    }
+
     /// The strictest of all rates.
     fn rate(&self, configured: Option<Rate>) -> Option<Rate> {
         let crawl = self.crawl_delay.map(|per| Rate { count: 1, per, burst: 1 });

@@ -153,11 +153,12 @@ impl<'a> View<'a> {
 
     /// Whether it has tokens in hand that somebody else lacks.
     pub(super) fn tokens_awaited(&self, id: i64) -> bool {
-        let Some(bucket) = self.bucket.filter(|bucket| !bucket.has_token()) else { return false };
-        let floor = bucket.rate().burst / self.token_claimants();
-        let mut others = self.others(id);
-        self.share(id).tokens > floor
-            && others.any(|(_, o)| self.lacks_tokens(o) && self.may_have_tokens(o))
+        // Those of its own part too: what it does not use is of more use there.
+        let is_none_left = self.bucket.is_some_and(|bucket| !bucket.has_token());
+        let mut lack = self.others(id).map(|(_, other)| other);
+        is_none_left
+            && self.share(id).tokens > 0
+            && lack.any(|other| self.lacks_tokens(other) && self.may_have_tokens(other))
     }
 
     /// When a token that nobody has in hand will be there, if there is none.

@@ -94,11 +94,11 @@ fn a_new_rate_keeps_what_tokens_there_are() {
     assert_eq!(bucket.available(now), 5);
     assert!(!bucket.set(rate("20/s")));
     assert_eq!(drain(&bucket, now), (5, Mono::from_ms(50)));
-    // Half a token at 20/s is half a token at 1/s.
+    // What took half of its time at 20/s takes the rest of a whole second at 1/s.
     let half = ns(25_000_000);
     assert_eq!(bucket.next_token(half), Mono::from_ms(50));
     assert!(bucket.set(rate("1/s")), "somebody was refused and waits for the wrong time");
-    assert_eq!(bucket.next_token(half), ns(525_000_000));
+    assert_eq!(bucket.next_token(half), Mono::from_ms(1_000));
 }
 
 #[test]

@@ -101,6 +101,16 @@ impl Keys {
         }
     }
 
+    /// Takes away what an owner has and wants of keys other than these.
+    fn keep_shares_of(&mut self, owner: i64, keeps: impl Fn(&LimitKey) -> bool) {
+        for ((_, key), shares) in &mut self.shares {
+            if !keeps(key) {
+                shares.remove(&owner);
+            }
+        }
+        self.shares.retain(|_, shares| !shares.is_empty());
+    }
+
     /// Takes away all that an owner has and wants. Returns what it had.
     fn take_shares(&mut self, owner: i64) -> Vec<(LimitKey, Share)> {
         let mut taken = Vec::new();
@@ -127,12 +137,16 @@ impl Model {
     /// Takes in what a registered owner says of its limits, and answers it.
     pub(super) fn hear(&mut self, owner: &Owner, news: &KeyNews) -> KeyReply {
         let is_alone = self.owners.len() == 1;
+        let was_sole = self.sole() == Some(owner.row);
         let (sole, is_sole) = self.claim(owner.row, news.claim, is_alone);
         let me = Teller { row: owner.row, news, sole, is_sole };
         let mut answers: BTreeMap<Name, KeyAnswer> = BTreeMap::new();
         for report in &news.reports {
             let answer = self.hear_report(&me, report);
             answers.insert(name(&report.key), answer);
+        }
+        if is_sole && !was_sole {
+            self.keys.keep_shares_of(owner.row, |key| answers.contains_key(&name(key)));
         }
         let (changed, more) = self.changed_since(news.known);
         let version = changed.last().map_or(news.known, |(version, _)| *version);
@@ -154,10 +168,7 @@ impl Model {
         let was_sole = self.sole() == Some(me);
         match claim {
             Claim::Open => self.set_sole(me, false),
-            Claim::Close if is_alone && !was_sole => {
-                self.set_sole(me, true);
-                self.keys.take_shares(me);
-            }
+            Claim::Close if is_alone => self.set_sole(me, true),
             Claim::Close | Claim::Keep => {}
         }
         match self.sole() {
@@ -185,7 +196,7 @@ impl Model {
         let mut shares = self.keys.shares(&report.key);
         let take_in = if me.is_sole { told_by_sole } else { divide };
         let (answer, divided) = take_in(&mut record, &mut shares, me.row, report, &scene);
-        self.keys.keep(&report.key, before, record, divided.changed);
+        self.keys.keep(&report.key, before, record, divided.changed || divided.noted);
         self.keys.set_shares(&report.key, shares);
         self.keys.ring.extend(divided.ring);
         if divided.changed {
@@ -380,6 +391,11 @@ impl Model {
             counts,
             pace: self.pace_of(key),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn record_of(&self, key: &LimitKey) -> KeyRecord {
+        self.keys.record(key).record
     }
 
     pub(super) fn set_key(&mut self, key: &LimitKey, change: &KeyChange) -> KeyView {

@@ -91,6 +91,9 @@ pub(super) fn hear(
     for report in &news.reports {
         hearing.take_in(report)?;
     }
+    if hearing.member.is_sole && !found.is_sole {
+        hearing.keep_shares_of_what_was_said()?;
+    }
     if hearing.member.version != found.version {
         hearing.batch.run(sql::SET_VERSION, [hearing.member.version])?;
     }
@@ -119,13 +122,25 @@ impl Hearing<'_, '_> {
             }
             Claim::Close if !was_sole && !self.member.has_others => {
                 self.batch.run(sql::SET_SOLE, (self.me, true))?;
-                self.batch.run(sql::DROP_SHARES_OF, [self.me])?;
                 (self.member.is_sole, self.member.sole) = (true, Some(self.me));
             }
             Claim::Open | Claim::Close | Claim::Keep => {}
         }
         if self.member.sole.is_some_and(|sole| sole != self.me) {
             self.sole = Sole::Other;
+        }
+        Ok(())
+    }
+
+    /// The sole one has no shares but what it said of, for people.
+    fn keep_shares_of_what_was_said(&mut self) -> Worked<()> {
+        let conn = self.batch.conn;
+        let said: HashSet<&LimitKey> = self.news.reports.iter().map(|r| &r.key).collect();
+        for key in shares::keys(conn, sql::KEYS_OF, [self.me])? {
+            if !said.contains(&key) {
+                let (dimension, name) = shares::columns(&key);
+                self.batch.run(sql::DROP_SHARE, (dimension, name, self.me))?;
+            }
         }
         Ok(())
     }
@@ -152,12 +167,13 @@ impl Hearing<'_, '_> {
         let (answer, divided) = rule(&mut record, &mut after, self.me, report, &scene);
         self.answers.push(answer);
         shares::set_shares(conn, key, &before, &after)?;
+        let is_news = divided.changed || divided.noted;
+        self.member.version += i64::from(is_news);
         if divided.changed {
-            self.member.version += 1;
             self.batch.ring_others();
         }
-        if divided.changed || record != record_before {
-            let version = if divided.changed { self.member.version } else { version };
+        if is_news || record != record_before {
+            let version = if is_news { self.member.version } else { version };
             shares::keep(conn, key, &Kept { version, record, stamp: self.stamp })?;
         }
         divided.ring.into_iter().for_each(|owner| self.batch.ring(owner));

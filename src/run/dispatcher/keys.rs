@@ -8,6 +8,7 @@ use crate::job::Mono;
 use crate::queue::store::{Declared, StoreError, Turn};
 use crate::run::event::Event;
 use crate::run::report::RunError;
+use crate::run::worker::Assigned;
 use crate::share::{KeyNews, KeyReply};
 
 impl Dispatcher {
@@ -64,6 +65,30 @@ impl Dispatcher {
         match (news, reply) {
             (_, Some(reply)) => self.shared.gate.learn(reply, self.shared.clock.mono()),
             (news, None) => self.untold(news),
+        }
+    }
+
+    /// Permits that other processes wait for are not kept for jobs that wait for a worker: those jobs go back to the queue.
+    pub(super) fn give_up_awaited(&mut self) {
+        if self.busy <= self.options.workers || !self.shared.gate.is_anything_awaited() {
+            return;
+        }
+        self.ahead = 0;
+        let mut kept = Vec::new();
+        while let Ok(assigned) = self.unstarted.try_recv() {
+            if !self.shared.gate.is_awaited(assigned.permit.key()) {
+                kept.push(assigned);
+                continue;
+            }
+            let Assigned { job, permit, .. } = assigned;
+            permit.refund();
+            self.busy -= 1;
+            self.over(&job);
+            self.hand_back(job);
+        }
+        for assigned in kept {
+            // There is as much room as before.
+            let _ = self.jobs.send(assigned);
         }
     }
 

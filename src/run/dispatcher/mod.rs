@@ -213,6 +213,8 @@ impl Dispatcher {
                 }
             }
             Message::Freed(key) => self.frontier.freed(&key),
+            // To be awake is enough.
+            Message::News => {}
             Message::Bell | Message::Beat => (self.bell, self.rang) = (true, true),
             // Of an owner that was renewed meanwhile it is no news.
             Message::OwnerLost(lost) => self.tally.owner_lost |= lost == self.owner,
@@ -333,6 +335,7 @@ impl Dispatcher {
         (self.troubles, self.retry_turn_at) = (0, None);
         self.measure(now);
         self.learn(news, report.keys.take());
+        self.give_up_awaited();
         Ok(self.apply(report, &wants) || found)
     }
 

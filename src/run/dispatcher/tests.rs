@@ -82,6 +82,8 @@ impl Rig {
         let gate = Gate::new(options.limits.clone());
         let freed = to_inbox.clone();
         gate.on_release(move |key| _ = freed.send(Message::Freed(key.clone())));
+        let news = to_inbox.clone();
+        gate.on_news(move || _ = news.send(Message::News));
         let owner = handle.register(clock.wall()).unwrap();
         let shared = Arc::new(Shared {
             registry,

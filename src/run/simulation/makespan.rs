@@ -134,6 +134,7 @@ impl Load {
             crawl_delays: BTreeMap::new(),
             happenings,
             calm_at: Mono::default(),
+            is_calm: true,
             bell_us: 1_000,
             deaf: 0.0,
         }

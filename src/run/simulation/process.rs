@@ -119,6 +119,8 @@ impl Process {
         gate.divide();
         let freed = to_inbox.clone();
         gate.on_release(move |key| _ = freed.send(Message::Freed(key.clone())));
+        let news = to_inbox.clone();
+        gate.on_news(move || _ = news.send(Message::News));
         let owner = handle.register(clock.wall())?;
         let mut heart = store.handle();
         let bell_of = owner.row;

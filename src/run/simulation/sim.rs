@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::oracle::{GRACE, Oracle};
+use super::oracle::{GRACE, Oracle, parts};
 use super::process::Process;
 use super::world::{EPOCH, Happening, World};
 use crate::clock::{Clock, Manual};
-use crate::job::{JobRow, Lane, LaneId, Mono, Priority, State};
+use crate::job::{JobRow, Lane, LaneId, LimitKey, Mono, Priority, State};
 use crate::queue::memory::MemoryStore;
 use crate::queue::store::{Beat, Counts, OnDuplicate, Store};
 use crate::run::dispatcher::Next;
@@ -157,6 +157,8 @@ pub(super) struct Sim {
 impl Sim {
     pub(super) fn new(world: World) -> Sim {
         let policy = world.processes[0].options.limits.policy;
+        let requests = world.jobs.iter().flat_map(|job| &job.requests);
+        let all: BTreeSet<LimitKey> = requests.flat_map(|request| parts(&request.key)).collect();
         let mut sim = Sim {
             clock: Arc::new(Manual::at(EPOCH)),
             store: MemoryStore::new(),
@@ -166,7 +168,7 @@ impl Sim {
             dues_made: 0,
             serials: 0,
             rng: StdRng::seed_from_u64(world.seed ^ 0x5eed),
-            oracle: Oracle::new(policy),
+            oracle: Oracle::new(policy, all.into_iter().collect(), world.is_calm),
             heard: Arc::default(),
             dead_owners: BTreeSet::new(),
             at_work: BTreeMap::new(),
@@ -355,6 +357,24 @@ impl Sim {
         Ok(())
     }
 
+    /// A process hears nothing new for so long.
+    fn is_blind_for(&mut self, n: usize, lasts: Duration) {
+        let now = self.now();
+        let known = self.blind.get(&n).filter(|(_, until)| *until > now);
+        let (since, until) = known.copied().unwrap_or((now, now));
+        self.blind.insert(n, (since, until.max(now.plus(lasts))));
+    }
+
+    /// Takes in what the store knows now.
+    fn look_at_store(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let store = self.store.handle();
+        for moment in self.oracle.look(|key| store.record(key), now)? {
+            self.at(moment, Due::Moment);
+        }
+        Ok(())
+    }
+
     fn disturb(&mut self, lasts: Duration) {
         self.disturbed_until = self.disturbed_until.max(self.now().plus(lasts));
     }
@@ -384,8 +404,8 @@ impl Sim {
                 let Some(process) = self.draw_awake() else { return Ok(()) };
                 self.note(|| format!("p{process} is stopped for {lasts:?}"));
                 let now = self.now();
-                let blind_until = now.plus(lasts + LOOK_EVERY + GRACE);
-                self.blind.insert(process, (now, blind_until));
+                self.is_blind_for(process, lasts + LOOK_EVERY + GRACE);
+                self.oracle.is_silent(process, now, now.plus(lasts + GRACE));
                 self.processes[process].is_frozen = true;
                 self.disturb(lasts + Duration::from_secs(20));
                 self.in_(lasts, Due::Thaws { process });
@@ -402,10 +422,8 @@ impl Sim {
                 self.trouble.begin();
                 let now = self.now();
                 for n in 0..self.processes.len() {
-                    let until = now.plus(lasts + Duration::from_secs(3));
-                    let since = self.blind.get(&n).filter(|(_, until)| *until > now);
-                    let since = since.map_or(now, |(since, _)| *since);
-                    self.blind.insert(n, (since, until));
+                    self.is_blind_for(n, lasts + Duration::from_secs(3));
+                    self.oracle.is_silent(n, now, now.plus(lasts + Duration::from_secs(3)));
                 }
                 self.disturb(lasts + Duration::from_secs(4));
                 self.in_(lasts, Due::TroubleEnds);
@@ -415,12 +433,10 @@ impl Sim {
                 self.note(|| format!("{key} is set: {change:?}"));
                 let now = self.now();
                 self.store.set_key(&key, &change).map_err(|error| error.to_string())?;
-                if let Some(until) = self.oracle.change(&key, &change, now) {
-                    self.at(until, Due::Moment);
-                }
+                self.oracle.change(&key, &change, now);
                 self.disturb(Duration::from_millis(300));
                 self.listen();
-                Ok(())
+                self.look_at_store()
             }
         }
     }
@@ -471,7 +487,8 @@ impl Sim {
         process.workers.clear();
         process.later.clear();
         process.bell = None;
-        self.oracle.vanishes(n);
+        let now = self.now();
+        self.oracle.vanishes(n, now);
         self.at_work.retain(|_, (process, _)| *process != n);
         // Its jobs were at a death: whoever is careful with them starts less than it could.
         self.suspects = true;
@@ -500,11 +517,8 @@ impl Sim {
             let of = |process: &Process| process.owner().row == row;
             let Some(n) = self.processes.iter().position(of) else { continue };
             self.note(|| format!("p{n} is found dead"));
-            if self.processes[n].is_over() {
-                self.oracle.leaves(n, now);
-            } else {
-                self.oracle.vanishes(n);
-                self.oracle.owe_nothing(now);
+            self.oracle.leaves(n, now);
+            if !self.processes[n].is_over() {
                 self.disturb(Duration::from_secs(6));
             }
             self.at_work.retain(|_, (process, _)| *process != n);
@@ -555,6 +569,8 @@ impl Sim {
             }
             let deaf = self.world.deaf;
             if deaf > 0.0 && self.rng.random_bool(deaf) {
+                let heartbeat = self.processes[n].plan.options.heartbeat;
+                self.is_blind_for(n, heartbeat + GRACE);
                 continue;
             }
             let after = Duration::from_micros(self.rng.random_range(0..=self.world.bell_us));
@@ -610,9 +626,15 @@ impl Sim {
             Next::Wait(timeout) => process.wakes_at = timeout.map(|timeout| now.plus(timeout)),
             Next::Over => self.finish(n),
         }
+        // Those that go on under a new owner are configured as before.
+        let renewed = std::mem::take(&mut self.heard.lock().lost);
+        for n in renewed {
+            let limits = self.processes[n].plan.options.limits.clone();
+            self.oracle.joins(n, &limits, now);
+        }
         self.end_cancelled(n)?;
         self.listen();
-        Ok(())
+        self.look_at_store()
     }
 
     fn finish(&mut self, n: usize) {
@@ -632,7 +654,7 @@ impl Sim {
         let now = self.now();
         self.disturb(Duration::from_millis(300));
         if abandoned {
-            self.oracle.vanishes(n);
+            self.oracle.vanishes(n, now);
             self.disturb(LOOK_EVERY + Duration::from_millis(500));
         } else {
             self.oracle.leaves(n, now);

@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) happenings: Vec<(Mono, Happening)>,
     /// After this every server is well, and nothing happens any more.
     pub(super) calm_at: Mono,
+    /// Nothing goes wrong but servers.
+    pub(super) is_calm: bool,
     /// How late a bell may be heard.
     pub(super) bell_us: u64,
     /// How likely a bell is not heard before the next beat.
@@ -205,6 +207,7 @@ impl World {
             crawl_delays: BTreeMap::new(),
             happenings: Vec::new(),
             calm_at,
+            is_calm: scope != Scope::All,
             bell_us: dice.pick(&[0, 1_000, 5_000]),
             deaf: if scope == Scope::All && dice.chance(0.15) { 0.1 } else { 0.0 },
         };

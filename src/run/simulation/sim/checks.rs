@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::oracle::parts;
 use super::{Line, Sim};
 use crate::job::{Kind, Lane, Leased};
 use crate::queue::store::{Filter, Store};
-use crate::share::{SHARE_PERIOD, Standing};
+use crate::share::SHARE_PERIOD;
 
 impl Sim {
     /// The longest that a job may wait for nothing.
@@ -62,6 +61,10 @@ impl Sim {
         let rivals = self.lines.values().filter(|(lane, _)| lane.key == job.lane.key).count();
         let most = 4 * rivals.max(1) * workers.max(4) * weight;
         self.lines.remove(&(job.lane.id, job.priority));
+        // One that ends without a request takes nobody's place.
+        if self.processes[n].gate().given_up(&job.lane.key, now).is_some() {
+            return Ok(());
+        }
         for ((_, priority), (lane, line)) in &mut self.lines {
             if lane.key != job.lane.key || !kinds.contains(&lane.kind.as_str()) {
                 continue;
@@ -93,18 +96,6 @@ impl Sim {
         else {
             return Ok(());
         };
-        // What the store knows may come from events in another order.
-        let policy = self.world.processes[0].options.limits.policy;
-        for part in parts(&lane.key) {
-            let view = self.store.key(&part).map_err(|error| error.to_string())?;
-            let standing = view.record.standing(now, &policy);
-            let terms = view.record.terms(&view.configured, now);
-            let out = self.oracle.out(&part);
-            if standing != Standing::Open || terms.max_concurrent.is_some_and(|cap| out >= cap) {
-                self.owed.remove(&lane.id);
-                return Ok(());
-            }
-        }
         let waited = now.since(since);
         let error = format!("idle: {} waits for nothing for {waited:?}", lane.key);
         Err(self.explain(&lane.key, error))

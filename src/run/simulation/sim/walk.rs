@@ -256,8 +256,8 @@ impl Sim {
             if !matches!(answer, Answer::Well) {
                 self.note(|| format!("p{n} hears of {host}: {event:?}"));
             }
-            if counts && let Some(until) = self.oracle.event(n, host, event, now) {
-                self.at(until, Due::Moment);
+            if counts {
+                self.oracle.event(n, host, event, now);
             }
         }
     }
