@@ -494,11 +494,11 @@ impl Frontier {
                 state.give_back_reserved();
                 given_back.push(*lane);
             } else {
-                // The rest will have its permits soon, for others end all the time; were it left, it would be another want.
-                let ahead = share.min(state.ahead(gate)).saturating_sub(startable);
+                // In a flood the rest will have its permits soon; were it left, it would be another want.
+                let ahead = least.min(state.ahead(gate)).saturating_sub(startable);
                 let count = startable + if appetite.lease_ahead { ahead } else { 0 };
                 state.wanted += count;
-                state.turn_left = startable;
+                state.turn_left = startable.min(least);
                 wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
             }
         }
