@@ -1,0 +1,78 @@
+//! Drain of no-op jobs: a real queue and a real run, beside one thread that does the two UPDATEs a queue cannot do without.
+//!
+//! Must never measure the insert: the jobs are there before the clock starts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::figures::per_second;
+use super::jobs::{insert, noop_jobs};
+use super::{Bench, BenchError, Beside, Measure, Part, alternately, new_queue, raw};
+use crate::handler::{Noop, Registry};
+use crate::job::JobSpec;
+use crate::queue::store::Store;
+use crate::run::{RunOptions, RunReport, Runner, StopCause};
+
+const JOBS_PER_SECOND: Measure =
+    Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
+
+/// `jobs` no-op jobs without hosts, run by `workers` workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// How many jobs.
+    pub jobs: usize,
+    /// How many workers.
+    pub workers: usize,
+}
+
+impl Part for Drain {
+    fn round(&mut self, bench: &Bench, raw_first: bool) -> Result<Vec<Beside>, BenchError> {
+        let Drain { jobs, workers } = *self;
+        let folder = bench.fresh()?;
+        let queue = || {
+            let mut store = new_queue(&folder.path().join("queue.sqlite"))?;
+            insert(&mut *store, noop_jobs(jobs, 0, 0), bench.halt())?;
+            drain(bench, store, RunOptions { workers, ..RunOptions::default() }, jobs)
+        };
+        let raw = || raw_drain(bench, &folder.path().join("raw.sqlite"), jobs);
+        let (orch, raw) = alternately(raw_first, queue, raw)?;
+        let (orch, raw) = (per_second(jobs, orch), per_second(jobs, raw));
+        Ok(vec![Beside { measure: JOBS_PER_SECOND, orch, raw }])
+    }
+}
+
+/// How long it takes to drain `store`, which has `jobs` no-op jobs, from the start of the run until the queue is closed.
+///
+/// # Errors
+/// [`BenchError`]; [`BenchError::Short`] when some did not end done.
+pub fn drain(
+    bench: &Bench,
+    store: Box<dyn Store>,
+    options: RunOptions,
+    jobs: usize,
+) -> Result<Duration, BenchError> {
+    let mut registry = Registry::new();
+    registry.register("noop", Noop)?;
+    let runner = Runner::new(store).options(options).registry(registry);
+    let stop = runner.stop_handle();
+    let _guard = bench.halt().guard(move || stop.stop_now(StopCause::Asked));
+    let (report, took) = bench.timed(|| Ok::<RunReport, _>(runner.drain()?))?;
+    if report.done == jobs as u64 {
+        return Ok(took);
+    }
+    Err(BenchError::Short { side: "the run", done: report.done, asked: jobs as u64 })
+}
+
+fn raw_drain(bench: &Bench, path: &Path, jobs: usize) -> Result<Duration, BenchError> {
+    let mut db = raw::open(path)?;
+    let specs: Vec<JobSpec> = noop_jobs(jobs, 0, 0).collect();
+    raw::insert(&mut db, specs.iter(), bench.halt())?;
+    drop(specs);
+    let last = i64::try_from(jobs).unwrap_or(i64::MAX);
+    // Closed within the time, like the queue: the last checkpoint is work too.
+    let ((), took) = bench.timed(|| {
+        let mut db = db;
+        raw::lease_and_settle(&mut db, last, bench.halt())
+    })?;
+    Ok(took)
+}

@@ -1,0 +1,68 @@
+//! Import of JSONL: the whole command `orch queue import`, beside a bulk insert of the same rows with rusqlite.
+//!
+//! The command starts, reads and checks the file, inserts each id once, and closes the queue. The raw side has the rows ready in
+//! memory, and one transaction with one prepared statement and no index: what nobody who wants durable rows can go below.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::figures::per_second;
+use super::jobs::{noop_jobs, write_lines};
+use super::{Bench, BenchError, Beside, Measure, Part, alternately, raw};
+use crate::job::JobSpec;
+
+const JOBS_PER_SECOND: Measure =
+    Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
+
+/// A file of no-op jobs, and the rows they come to.
+pub struct Import {
+    file: PathBuf,
+    rows: Vec<JobSpec>,
+    _folder: TempDir,
+}
+
+impl Import {
+    /// Writes a file of `jobs` lines.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    pub fn new(bench: &Bench, jobs: usize) -> Result<Import, BenchError> {
+        let folder = bench.fresh()?;
+        let file = folder.path().join("jobs.jsonl");
+        write_lines(&file, noop_jobs(jobs, 0, 0), bench.halt())?;
+        Ok(Import { file, rows: noop_jobs(jobs, 0, 0).collect(), _folder: folder })
+    }
+}
+
+impl Part for Import {
+    fn round(&mut self, bench: &Bench, raw_first: bool) -> Result<Vec<Beside>, BenchError> {
+        let folder = bench.fresh()?;
+        let queue = || import(bench, folder.path(), &self.file);
+        let raw = || raw_insert(bench, &folder.path().join("raw.sqlite"), &self.rows);
+        let (orch, raw) = alternately(raw_first, queue, raw)?;
+        let jobs = self.rows.len();
+        let (orch, raw) = (per_second(jobs, orch), per_second(jobs, raw));
+        Ok(vec![Beside { measure: JOBS_PER_SECOND, orch, raw }])
+    }
+}
+
+/// How long `orch queue import FILE` takes in the directory `place`, where the queue is made if it is not there.
+///
+/// # Errors
+/// [`BenchError`].
+pub fn import(bench: &Bench, place: &Path, file: &Path) -> Result<Duration, BenchError> {
+    let file = file.to_string_lossy();
+    let args = ["queue", "import", &*file];
+    let (_, took) = bench.timed(|| bench.orch().run(place, &[], &args))?;
+    Ok(took)
+}
+
+fn raw_insert(bench: &Bench, path: &Path, rows: &[JobSpec]) -> Result<Duration, BenchError> {
+    let ((), took) = bench.timed(|| {
+        let mut db = raw::open(path)?;
+        raw::insert(&mut db, rows.iter(), bench.halt())
+    })?;
+    Ok(took)
+}
