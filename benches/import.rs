@@ -1,7 +1,7 @@
 //! Import of JSONL, the whole command each time.
 //!
 //! ```text
-//!   raw      a new queue, beside a bulk insert of the same rows in one transaction with rusqlite
+//!   raw      a new queue, beside a bulk insert of the same rows with rusqlite, in three ways
 //!   again    the same file into the same queue, beside its first import
 //!   deep     100,000 jobs with ids in random order into a queue of millions, beside the same file into a new queue
 //! ```
@@ -15,17 +15,27 @@ mod rounds;
 
 use common::{bench, numbers, said};
 use orch::bench::figures::Figures;
-use orch::bench::import::import;
+use orch::bench::import::{Bulk, import};
 use orch::bench::jobs::{insert, shuffled_jobs, write_lines};
 use orch::bench::{Bench, Import, new_queue};
 use rounds::rounds;
+
+const BULKS: [(Bulk, &str); 3] = [
+    (Bulk::OneTransaction, "one transaction, no index"),
+    (Bulk::Batches, "8,192 rows a transaction, no index"),
+    (Bulk::UniqueBatches, "8,192 rows a transaction, ids UNIQUE"),
+];
 
 fn main() {
     let [jobs, runs, depth, more] = numbers([300_000, 5, 5_000_000, 100_000]);
     let bench = bench();
     println!("{jobs} no-op jobs with a line of 150 bytes, synchronous=FULL");
     let mut part = Import::new(&bench, jobs).expect("a file");
-    rounds("import", &bench, &mut part, runs, "at least 0.5");
+    for (bulk, name) in BULKS {
+        println!("beside {name}");
+        part.beside = bulk;
+        rounds(&format!("import beside {name}"), &bench, &mut part, runs, "at least 0.5");
+    }
     drop(part);
     again(&bench, jobs, runs);
     if depth > 0 {

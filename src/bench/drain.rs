@@ -64,9 +64,9 @@ pub fn drain(
 }
 
 fn raw_drain(bench: &Bench, path: &Path, jobs: usize) -> Result<Duration, BenchError> {
-    let mut db = raw::open(path)?;
+    let mut db = raw::open(path, raw::Ids::Free)?;
     let specs: Vec<JobSpec> = noop_jobs(jobs, 0, 0).collect();
-    raw::insert(&mut db, specs.iter(), bench.halt())?;
+    raw::insert(&mut db, &specs, usize::MAX, bench.halt())?;
     drop(specs);
     let last = i64::try_from(jobs).unwrap_or(i64::MAX);
     // Closed within the time, like the queue: the last checkpoint is work too.

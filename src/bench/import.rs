@@ -10,14 +10,31 @@ use tempfile::TempDir;
 
 use super::figures::per_second;
 use super::jobs::{noop_jobs, write_lines};
-use super::{Bench, BenchError, Beside, Measure, Part, alternately, raw};
+use super::raw::{self, Ids};
+use super::{Bench, BenchError, Beside, Measure, Part, alternately};
 use crate::job::JobSpec;
 
 const JOBS_PER_SECOND: Measure =
     Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
 
+/// How many rows the transactions of a bulk insert in batches have.
+const BATCH_ROWS: usize = 8_192;
+
+/// What the command is measured beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bulk {
+    /// All rows in one transaction, and no index: what no durable row can go below.
+    OneTransaction,
+    /// 8,192 rows in a transaction, each synced, and no index.
+    Batches,
+    /// The same, and an index that keeps ids unique: what a program does that may be run twice.
+    UniqueBatches,
+}
+
 /// A file of no-op jobs, and the rows they come to.
 pub struct Import {
+    /// What it is measured beside.
+    pub beside: Bulk,
     file: PathBuf,
     rows: Vec<JobSpec>,
     _folder: TempDir,
@@ -32,7 +49,12 @@ impl Import {
         let folder = bench.fresh()?;
         let file = folder.path().join("jobs.jsonl");
         write_lines(&file, noop_jobs(jobs, 0, 0), bench.halt())?;
-        Ok(Import { file, rows: noop_jobs(jobs, 0, 0).collect(), _folder: folder })
+        Ok(Import {
+            beside: Bulk::OneTransaction,
+            file,
+            rows: noop_jobs(jobs, 0, 0).collect(),
+            _folder: folder,
+        })
     }
 }
 
@@ -40,7 +62,7 @@ impl Part for Import {
     fn round(&mut self, bench: &Bench, raw_first: bool) -> Result<Vec<Beside>, BenchError> {
         let folder = bench.fresh()?;
         let queue = || import(bench, folder.path(), &self.file);
-        let raw = || raw_insert(bench, &folder.path().join("raw.sqlite"), &self.rows);
+        let raw = || raw_insert(bench, &folder.path().join("raw.sqlite"), &self.rows, self.beside);
         let (orch, raw) = alternately(raw_first, queue, raw)?;
         let jobs = self.rows.len();
         let (orch, raw) = (per_second(jobs, orch), per_second(jobs, raw));
@@ -59,10 +81,20 @@ pub fn import(bench: &Bench, place: &Path, file: &Path) -> Result<Duration, Benc
     Ok(took)
 }
 
-fn raw_insert(bench: &Bench, path: &Path, rows: &[JobSpec]) -> Result<Duration, BenchError> {
+fn raw_insert(
+    bench: &Bench,
+    path: &Path,
+    rows: &[JobSpec],
+    bulk: Bulk,
+) -> Result<Duration, BenchError> {
+    let (ids, at_once) = match bulk {
+        Bulk::OneTransaction => (Ids::Free, usize::MAX),
+        Bulk::Batches => (Ids::Free, BATCH_ROWS),
+        Bulk::UniqueBatches => (Ids::Unique, BATCH_ROWS),
+    };
     let ((), took) = bench.timed(|| {
-        let mut db = raw::open(path)?;
-        raw::insert(&mut db, rows.iter(), bench.halt())
+        let mut db = raw::open(path, ids)?;
+        raw::insert(&mut db, rows, at_once, bench.halt())
     })?;
     Ok(took)
 }

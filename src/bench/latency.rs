@@ -107,7 +107,7 @@ impl Latency {
     }
 
     fn raw_waits(self, bench: &Bench, path: &Path) -> Result<Vec<Duration>, BenchError> {
-        let db = raw::open(path)?;
+        let db = raw::open(path, raw::Ids::Free)?;
         let leasing = raw::connect(path)?;
         let clock = Arc::clone(bench.clock());
         let (mut ring, mut wake) = pipe().map_err(BenchError::io("make", "a pipe"))?;

@@ -197,6 +197,15 @@ impl Bench {
         made.map_err(BenchError::io("make", "a directory for a round"))
     }
 
+    /// Removes its directory, and says when that cannot be done.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`].
+    pub fn close(self) -> Result<(), BenchError> {
+        let what = self.root.path().display().to_string();
+        self.root.close().map_err(BenchError::io("remove", what))
+    }
+
     /// How long `work` takes, on a disk that has nothing left to write.
     ///
     /// # Errors

@@ -21,13 +21,26 @@ const LEASE: &str =
     "UPDATE job SET state = 1, epoch = epoch + 1, attempts = attempts + 1, owner = 1
      WHERE id = ?1 AND state = 0";
 
+/// What looks after ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// Nobody: an id may come twice.
+    Free,
+    /// An index of SQLite's: an id comes once.
+    Unique,
+}
+
 /// A new database with one table of jobs.
-pub(super) fn open(path: &Path) -> Result<Connection, BenchError> {
+pub(super) fn open(path: &Path, ids: Ids) -> Result<Connection, BenchError> {
     let db = connect(path)?;
-    db.execute_batch(
+    let unique = match ids {
+        Ids::Free => "",
+        Ids::Unique => " UNIQUE",
+    };
+    db.execute_batch(&format!(
         "CREATE TABLE job (id INTEGER PRIMARY KEY, state INTEGER, epoch INTEGER, attempts INTEGER,
-             owner INTEGER, changed_at INTEGER, artifact_id TEXT, payload TEXT);",
-    )?;
+             owner INTEGER, changed_at INTEGER, artifact_id TEXT{unique}, payload TEXT);",
+    ))?;
     Ok(db)
 }
 
@@ -40,23 +53,26 @@ pub(super) fn connect(path: &Path) -> Result<Connection, BenchError> {
     Ok(db)
 }
 
-/// Inserts a row for each in one transaction, with one prepared statement and no index.
-pub(super) fn insert<'a>(
+/// Inserts a row for each with one prepared statement, so many in a transaction.
+pub(super) fn insert(
     db: &mut Connection,
-    specs: impl Iterator<Item = &'a JobSpec>,
+    specs: &[JobSpec],
+    rows_in_transaction: usize,
     halt: &Halt,
 ) -> Result<(), BenchError> {
-    let transaction = db.transaction()?;
-    {
-        let mut row = transaction.prepare(INSERT)?;
-        for (n, spec) in specs.enumerate() {
-            if n.is_multiple_of(ROWS_BETWEEN_LOOKS) {
-                halt.check()?;
+    for rows in specs.chunks(rows_in_transaction.max(1)) {
+        let transaction = db.transaction()?;
+        {
+            let mut row = transaction.prepare_cached(INSERT)?;
+            for (n, spec) in rows.iter().enumerate() {
+                if n.is_multiple_of(ROWS_BETWEEN_LOOKS) {
+                    halt.check()?;
+                }
+                row.execute((spec.artifact_id.as_str(), &spec.payload))?;
             }
-            row.execute((spec.artifact_id.as_str(), &spec.payload))?;
         }
+        transaction.commit()?;
     }
-    transaction.commit()?;
     Ok(())
 }
 
@@ -115,9 +131,9 @@ mod tests {
         for jobs in [1, 511, 512, 513, 1_024, 1_300] {
             let folder = tempfile::tempdir().unwrap();
             let halt = Halt::default();
-            let mut db = open(&folder.path().join("raw.sqlite")).unwrap();
+            let mut db = open(&folder.path().join("raw.sqlite"), Ids::Free).unwrap();
             let specs: Vec<JobSpec> = noop_jobs(jobs, 0, 0).collect();
-            insert(&mut db, specs.iter(), &halt).unwrap();
+            insert(&mut db, &specs, usize::MAX, &halt).unwrap();
             lease_and_settle(&mut db, i64::try_from(jobs).unwrap(), &halt).unwrap();
             let settled = "SELECT count(*) FROM job WHERE state = 2 AND epoch = 1 AND attempts = 1";
             let count: usize = db.query_row(settled, [], |row| row.get(0)).unwrap();
@@ -128,7 +144,7 @@ mod tests {
     #[test]
     fn it_is_as_durable_as_the_queue() {
         let folder = tempfile::tempdir().unwrap();
-        let db = open(&folder.path().join("raw.sqlite")).unwrap();
+        let db = open(&folder.path().join("raw.sqlite"), Ids::Free).unwrap();
         let pragma = |name: &str| -> String {
             let get = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
             match db.query_row(&format!("PRAGMA {name}"), [], get).unwrap() {
