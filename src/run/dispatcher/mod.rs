@@ -37,7 +37,7 @@ use super::worker::{Assigned, Message, Shared, Slot};
 use crate::handler::{CancelReason, MachineFault};
 use crate::job::{Kind, Leased, Mono, Priority, WallMs};
 use crate::queue::store::{
-    LaneCursor, Owner, Settlement, Store, StoreError, Turn, TurnReport, Want,
+    LaneCursor, Owner, Remaining, Settlement, Store, StoreError, Turn, TurnReport, Want,
 };
 
 /// The most jobs assigned beyond the number of workers: what the channel holds.
@@ -132,6 +132,8 @@ pub(super) struct Dispatcher {
     retry_turn_at: Option<Mono>,
 
     phase: Phase,
+    /// What was left when it was decided that a drain is over.
+    decided_by: Option<Remaining>,
     stop: Option<StopCause>,
     /// Why this machine cannot go on: read by the driver.
     pub(super) fault: Option<MachineFault>,
@@ -192,6 +194,7 @@ impl Dispatcher {
             troubles: 0,
             retry_turn_at: None,
             phase: Phase::Running,
+            decided_by: None,
             stop: None,
             fault: None,
             began: now,
@@ -489,7 +492,11 @@ impl Dispatcher {
         let now = self.shared.clock.mono();
         self.show_progress(now, true);
         self.take_leave(now);
-        let left = self.store.remaining(&self.owner, &self.kinds).unwrap_or_default();
+        // What another process puts back after it was decided that nothing is left is not ours to have done.
+        let left = match self.decided_by.take() {
+            Some(left) => left,
+            None => self.store.remaining(&self.owner, &self.kinds).unwrap_or_default(),
+        };
         let queue = self.store.counts().unwrap_or_default();
         if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {
             // Attempts that did not return: their commands must not outlive us. What cannot be ended now,

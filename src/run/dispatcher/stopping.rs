@@ -203,6 +203,8 @@ impl Dispatcher {
             }
             return Ok(false);
         }
-        Ok(!(left.delayed_retry && self.options.wait_retries))
+        let is_over = !(left.delayed_retry && self.options.wait_retries);
+        self.decided_by = Some(left).filter(|_| is_over);
+        Ok(is_over)
     }
 }
