@@ -6,13 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use orch::bench::Bench;
+use orch::bench::{Bench, Halt};
 use orch::clock::System;
 
 /// Measures in the directory for temporary files (`$TMPDIR`), with the binary of this build.
 pub(crate) fn bench() -> Bench {
     let orch = Path::new(env!("CARGO_BIN_EXE_orch")).to_owned();
-    Bench::new(Arc::new(System::new()), &std::env::temp_dir(), orch).expect("a directory")
+    Bench::new(Arc::new(System::new()), &std::env::temp_dir(), orch, Halt::default())
+        .expect("a directory")
 }
 
 /// The numbers on the command line; the rest of `usual` where there are fewer.

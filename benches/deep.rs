@@ -80,10 +80,12 @@ fn bytes(place: &Path, jobs: usize) {
 
 /// Leases and settles through the store, in the deep queue and in the shallow one in turn.
 fn turns(bench: &Bench, places: [&Path; 2], jobs: [usize; 2]) {
+    // A small queue has not so many turns in it.
+    let most = jobs.into_iter().min().unwrap_or_default() / AT_ONCE;
     let mut handles = places.map(|place| Handle::open(&place.join(QUEUE)));
     let mut leases: [Figures; 2] = Default::default();
     let mut settles: [Figures; 2] = Default::default();
-    for _ in 0..TURNS {
+    for _ in 0..TURNS.min(most) {
         for (index, handle) in handles.iter_mut().enumerate() {
             let (leased, took) = bench.timed(|| Ok(handle.lease())).expect("a turn");
             leases[index].push(took.as_secs_f64() * 1_000.0);
@@ -92,7 +94,7 @@ fn turns(bench: &Bench, places: [&Path; 2], jobs: [usize; 2]) {
         }
     }
     for (what, [deep, shallow]) in [("leases", leases), ("settlements", settles)] {
-        let particulars = format!("ms; at {}: {}; {TURNS} turns", jobs[1], shallow);
+        let particulars = format!("ms; at {}: {shallow}; {} turns", jobs[1], TURNS.min(most));
         let name = format!("a turn of {AT_ONCE} {what} at {}", jobs[0]);
         said(&name, &deep.to_string(), &particulars, "as at the shallow one");
     }

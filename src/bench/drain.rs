@@ -9,7 +9,6 @@ use super::figures::per_second;
 use super::jobs::{insert, noop_jobs};
 use super::{Bench, BenchError, Beside, Measure, Part, alternately, new_queue, raw};
 use crate::handler::{Noop, Registry};
-use crate::job::JobSpec;
 use crate::queue::store::Store;
 use crate::run::{RunOptions, RunReport, Runner, StopCause};
 
@@ -65,9 +64,7 @@ pub fn drain(
 
 fn raw_drain(bench: &Bench, path: &Path, jobs: usize) -> Result<Duration, BenchError> {
     let mut db = raw::open(path, raw::Ids::Free)?;
-    let specs: Vec<JobSpec> = noop_jobs(jobs, 0, 0).collect();
-    raw::insert(&mut db, &specs, usize::MAX, bench.halt())?;
-    drop(specs);
+    raw::insert(&mut db, noop_jobs(jobs, 0, 0), usize::MAX, bench)?;
     let last = i64::try_from(jobs).unwrap_or(i64::MAX);
     // Closed within the time, like the queue: the last checkpoint is work too.
     let ((), took) = bench.timed(|| {

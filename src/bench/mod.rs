@@ -154,7 +154,7 @@ pub struct Bench {
 
 impl Bench {
     /// Measures on the disk of `directory`, where it makes a directory of its own that goes with it. `orch` is this program's
-    /// executable.
+    /// executable, and `halt` stops it from another thread.
     ///
     /// # Errors
     /// [`BenchError::Io`] when nothing can be made there.
@@ -162,15 +162,15 @@ impl Bench {
         clock: Arc<dyn Clock>,
         directory: &Path,
         orch: PathBuf,
+        halt: Halt,
     ) -> Result<Bench, BenchError> {
-        let halt = Halt::default();
         let root = tempfile::Builder::new().prefix("orch-bench-").tempdir_in(directory);
         let what = format!("a directory in {}", directory.display());
         let root = root.map_err(BenchError::io("make", what))?;
         Ok(Bench { clock, orch: Orch::new(orch, halt.clone()), halt, root })
     }
 
-    /// What stops it from another thread.
+    /// What stops it.
     #[must_use]
     pub fn halt(&self) -> &Halt {
         &self.halt

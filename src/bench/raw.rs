@@ -3,16 +3,17 @@
 //! Must never do more than that, nor be less durable than the queue: write-ahead log, `synchronous=FULL`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::{BenchError, Halt};
+use super::{Bench, BenchError, Halt};
 use crate::job::JobSpec;
 
 /// How many jobs one transaction of the raw drain settles, and how many it leases.
 const BATCH: i64 = 512;
-/// How many rows are written between two looks at whether to stop.
-const ROWS_BETWEEN_LOOKS: usize = 8_192;
+/// How many rows are made at once, and written between two looks at whether to stop.
+const ROWS_AT_ONCE: usize = 8_192;
 
 const INSERT: &str = "INSERT INTO job VALUES (NULL, 0, 0, 0, 0, 1700000000000, ?1, ?2)";
 const SETTLE: &str = "UPDATE job SET state = 2, owner = 0, changed_at = 1700000000001
@@ -53,27 +54,33 @@ pub(super) fn connect(path: &Path) -> Result<Connection, BenchError> {
     Ok(db)
 }
 
-/// Inserts a row for each with one prepared statement, so many in a transaction.
+/// Inserts a row for each with one prepared statement, so many in a transaction. How long it took to make them, which is no part of
+/// the insert: they are made as they are needed, so that memory does not grow with their number.
 pub(super) fn insert(
     db: &mut Connection,
-    specs: &[JobSpec],
+    specs: impl Iterator<Item = JobSpec>,
     rows_in_transaction: usize,
-    halt: &Halt,
-) -> Result<(), BenchError> {
-    for rows in specs.chunks(rows_in_transaction.max(1)) {
+    bench: &Bench,
+) -> Result<Duration, BenchError> {
+    let mut specs = specs.peekable();
+    let mut making = Duration::ZERO;
+    while specs.peek().is_some() {
         let transaction = db.transaction()?;
-        {
+        let mut left = rows_in_transaction;
+        while left > 0 && specs.peek().is_some() {
+            bench.halt().check()?;
+            let began = bench.clock().mono();
+            let rows: Vec<JobSpec> = specs.by_ref().take(left.min(ROWS_AT_ONCE)).collect();
+            making += bench.clock().mono().since(began);
             let mut row = transaction.prepare_cached(INSERT)?;
-            for (n, spec) in rows.iter().enumerate() {
-                if n.is_multiple_of(ROWS_BETWEEN_LOOKS) {
-                    halt.check()?;
-                }
+            for spec in &rows {
                 row.execute((spec.artifact_id.as_str(), &spec.payload))?;
             }
+            left -= rows.len();
         }
         transaction.commit()?;
     }
-    Ok(())
+    Ok(making)
 }
 
 /// Inserts one row, commits it, and says which it is.
@@ -123,18 +130,23 @@ fn changed(rows: usize) -> Result<(), BenchError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
     use super::super::jobs::noop_jobs;
     use super::*;
+    use crate::clock::System;
 
     #[test]
     fn every_row_is_settled_once_whatever_their_number() {
         for jobs in [1, 511, 512, 513, 1_024, 1_300] {
             let folder = tempfile::tempdir().unwrap();
-            let halt = Halt::default();
+            let clock = Arc::new(System::new());
+            let orch = PathBuf::from("orch");
+            let bench = Bench::new(clock, folder.path(), orch, Halt::default()).unwrap();
             let mut db = open(&folder.path().join("raw.sqlite"), Ids::Free).unwrap();
-            let specs: Vec<JobSpec> = noop_jobs(jobs, 0, 0).collect();
-            insert(&mut db, &specs, usize::MAX, &halt).unwrap();
-            lease_and_settle(&mut db, i64::try_from(jobs).unwrap(), &halt).unwrap();
+            insert(&mut db, noop_jobs(jobs, 0, 0), 500, &bench).unwrap();
+            lease_and_settle(&mut db, i64::try_from(jobs).unwrap(), bench.halt()).unwrap();
             let settled = "SELECT count(*) FROM job WHERE state = 2 AND epoch = 1 AND attempts = 1";
             let count: usize = db.query_row(settled, [], |row| row.get(0)).unwrap();
             assert_eq!(count, jobs);

@@ -17,7 +17,7 @@ use super::error::{CliError, Exit};
 use super::output::Messages;
 use super::session::Session;
 use super::signals;
-use crate::bench::{Bench, BenchError, Drain, Fetch, Import, Latency, Part};
+use crate::bench::{Bench, BenchError, Drain, Fetch, Halt, Import, Latency, Part};
 use crate::config::Flag;
 use report::{Measured, Report};
 
@@ -159,14 +159,16 @@ pub(super) fn run(session: &mut Session, args: &BenchArgs) -> Result<Exit, CliEr
     };
     let failed = |source| CliError::Thread { what: "another process of this program", source };
     let executable = std::env::current_exe().map_err(failed)?;
-    let bench = Bench::new(Arc::clone(&session.clock), &directory, executable)?;
+    // Before there is anything to be removed.
+    let (halt, signal) = (Halt::default(), Arc::new(AtomicI32::new(0)));
+    let failed = |source| CliError::Thread { what: "the signal thread", source };
+    let told = stopping(halt.clone(), Arc::clone(&signal));
+    let watching = signals::Watching::start(told).map_err(failed)?;
+    let bench = Bench::new(Arc::clone(&session.clock), &directory, executable, halt)?;
     if is_in_memory(&directory) {
         let directory = directory.display();
         session.out.messages.note(&format!("{directory} is in memory, where syncs cost nothing"));
     }
-    let signal = Arc::new(AtomicI32::new(0));
-    let failed = |source| CliError::Thread { what: "the signal thread", source };
-    let watching = signals::Watching::start(stopping(&bench, &signal)).map_err(failed)?;
     let workers = session.settings().orchestrator.max_workers;
     let mut report = Report::new(args, &directory, workers);
     let measured = measure(&bench, args, workers, session.out.messages, &mut report);
@@ -185,8 +187,7 @@ pub(super) fn run(session: &mut Session, args: &BenchArgs) -> Result<Exit, CliEr
 }
 
 /// The first signal ends what is being measured, and lets it be removed; the second ends the process.
-fn stopping(bench: &Bench, signal: &Arc<AtomicI32>) -> impl Fn(usize, i32) + Send + use<> {
-    let (halt, signal) = (bench.halt().clone(), Arc::clone(signal));
+fn stopping(halt: Halt, signal: Arc<AtomicI32>) -> impl Fn(usize, i32) + Send {
     move |nth, number| {
         if nth > 0 {
             signals::die_of(number);
