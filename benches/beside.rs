@@ -14,18 +14,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{bench, numbers, said};
-use orch::bench::Bench;
 use orch::bench::drain::drain;
 use orch::bench::figures::Figures;
 use orch::bench::jobs::{insert, noop_jobs};
+use orch::bench::{Bench, DEFAULT_QUEUE};
 use orch::handler::Noop;
 use orch::job::JobSpec;
 use orch::queue::sqlite::{OpenOptions, SqliteStore};
 use orch::queue::store::Store;
 use orch::run::event::{Event, Listener};
 use orch::run::{RunOptions, Runner};
-
-const QUEUE: &str = "state/workqueue.sqlite";
 
 /// What goes on beside the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,7 @@ struct Drained {
 
 fn round(bench: &Bench, other: Other, others: usize, jobs: usize, sleep_ms: u64) -> [Drained; 2] {
     let folder = bench.fresh().expect("a folder");
-    let path = folder.path().join(QUEUE);
+    let path = folder.path().join(DEFAULT_QUEUE);
     if other == Other::Prune {
         let mut store = open(&path);
         insert(&mut *store, finished(others), bench.halt()).expect("jobs");

@@ -23,12 +23,11 @@ use std::time::Duration;
 use common::{bench, numbers, said};
 use orch::bench::figures::Figures;
 use orch::bench::jobs::{LINE_BYTES, insert, shuffled_jobs};
-use orch::bench::{Bench, new_queue};
+use orch::bench::{Bench, DEFAULT_QUEUE, new_queue};
 use orch::job::{Change, FinalState, Kind, LeaseToken, Note, Reason, WallMs};
 use orch::queue::sqlite::{OpenOptions, SqliteStore};
 use orch::queue::store::{Owner, Settlement, Store, Turn, Want};
 
-const QUEUE: &str = "state/workqueue.sqlite";
 const AT_ONCE: usize = 512;
 const TURNS: usize = 21;
 
@@ -66,7 +65,7 @@ fn main() {
 }
 
 fn fill(bench: &Bench, place: &Path, jobs: usize) {
-    let mut store = new_queue(&place.join(QUEUE)).expect("a new queue");
+    let mut store = new_queue(&place.join(DEFAULT_QUEUE)).expect("a new queue");
     insert(&mut *store, shuffled_jobs(0, jobs), bench.halt()).expect("jobs");
 }
 
@@ -82,7 +81,7 @@ fn bytes(place: &Path, jobs: usize) {
 fn turns(bench: &Bench, places: [&Path; 2], jobs: [usize; 2]) {
     // A small queue has not so many turns in it.
     let most = jobs.into_iter().min().unwrap_or_default() / AT_ONCE;
-    let mut handles = places.map(|place| Handle::open(&place.join(QUEUE)));
+    let mut handles = places.map(|place| Handle::open(&place.join(DEFAULT_QUEUE)));
     let mut leases: [Figures; 2] = Default::default();
     let mut settles: [Figures; 2] = Default::default();
     for _ in 0..TURNS.min(most) {

@@ -17,7 +17,7 @@ use common::{bench, numbers, said};
 use orch::bench::figures::Figures;
 use orch::bench::import::{Bulk, import};
 use orch::bench::jobs::{insert, shuffled_jobs, write_lines};
-use orch::bench::{Bench, Import, new_queue};
+use orch::bench::{Bench, DEFAULT_QUEUE, Import, new_queue};
 use rounds::rounds;
 
 const BULKS: [(Bulk, &str); 3] = [
@@ -62,7 +62,7 @@ fn again(bench: &Bench, jobs: usize, runs: usize) {
 
 fn into_a_deep_queue(bench: &Bench, depth: usize, more: usize, runs: usize) {
     let deep = bench.fresh().expect("a folder");
-    let mut store = new_queue(&deep.path().join("state/workqueue.sqlite")).expect("a new queue");
+    let mut store = new_queue(&deep.path().join(DEFAULT_QUEUE)).expect("a new queue");
     insert(&mut *store, shuffled_jobs(0, depth), bench.halt()).expect("jobs");
     drop(store);
     println!("{more} jobs into {depth}, ids in random order");

@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::{bench, numbers, said};
 use orch::bench::figures::{Figures, percentile_ms};
 use orch::bench::latency::KIND;
-use orch::bench::{Bench, Latency, Part, new_queue};
+use orch::bench::{Bench, DEFAULT_QUEUE, Latency, Part, new_queue};
 use orch::clock::{Clock, System};
 use orch::job::{JobSpec, Mono, WallMs};
 use orch::queue::WorkQueue;
@@ -120,7 +120,7 @@ fn enqueue_what_is_asked(path: &Path) {
 /// How much of one core `orch queue run` uses while there is nothing to do.
 fn idle(bench: &Bench, seconds: u64) {
     let folder = bench.fresh().expect("a folder");
-    let path = folder.path().join("state/workqueue.sqlite");
+    let path = folder.path().join(DEFAULT_QUEUE);
     let mut store = new_queue(&path).expect("a new queue");
     let first = JobSpec::new("first", "noop").expect("a good id");
     store.insert(&[first], OnDuplicate::Skip, WallMs(0)).expect("an insert");

@@ -7,13 +7,22 @@ use std::time::Duration;
 
 use super::figures::per_second;
 use super::jobs::{insert, noop_jobs};
-use super::{Bench, BenchError, Beside, Measure, Part, alternately, new_queue, raw};
+use super::{Bench, BenchError, Beside, DEFAULT_QUEUE, Measure, Part, alternately, new_queue, raw};
 use crate::handler::{Noop, Registry};
 use crate::queue::store::Store;
 use crate::run::{RunOptions, RunReport, Runner, StopCause};
 
 const JOBS_PER_SECOND: Measure =
     Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
+
+/// Who runs the jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A [`Runner`] in this process, that nobody listens to.
+    Library,
+    /// `orch queue run`, the whole command.
+    Command,
+}
 
 /// `jobs` no-op jobs without hosts, run by `workers` workers.
 #[derive(Debug, Clone, Copy)]
@@ -22,21 +31,39 @@ pub struct Drain {
     pub jobs: usize,
     /// How many workers.
     pub workers: usize,
+    /// Who runs them.
+    pub way: Way,
 }
 
 impl Part for Drain {
     fn round(&mut self, bench: &Bench, raw_first: bool) -> Result<Vec<Beside>, BenchError> {
-        let Drain { jobs, workers } = *self;
         let folder = bench.fresh()?;
-        let queue = || {
-            let mut store = new_queue(&folder.path().join("queue.sqlite"))?;
-            insert(&mut *store, noop_jobs(jobs, 0, 0), bench.halt())?;
-            drain(bench, store, RunOptions { workers, ..RunOptions::default() }, jobs)
-        };
-        let raw = || raw_drain(bench, &folder.path().join("raw.sqlite"), jobs);
+        let place = folder.path();
+        let queue = || self.orch(bench, place);
+        let raw = || raw_drain(bench, &place.join("raw.sqlite"), self.jobs);
         let (orch, raw) = alternately(raw_first, queue, raw)?;
-        let (orch, raw) = (per_second(jobs, orch), per_second(jobs, raw));
+        let (orch, raw) = (per_second(self.jobs, orch), per_second(self.jobs, raw));
         Ok(vec![Beside { measure: JOBS_PER_SECOND, orch, raw }])
+    }
+}
+
+impl Drain {
+    fn orch(&self, bench: &Bench, place: &Path) -> Result<Duration, BenchError> {
+        let Drain { jobs, workers, way } = *self;
+        let mut store = new_queue(&place.join(DEFAULT_QUEUE))?;
+        insert(&mut *store, noop_jobs(jobs, 0, 0), bench.halt())?;
+        match way {
+            Way::Library => {
+                drain(bench, store, RunOptions { workers, ..RunOptions::default() }, jobs)
+            }
+            Way::Command => {
+                drop(store);
+                let workers = workers.to_string();
+                let args = ["--quiet", "queue", "run", "--drain", "--workers", &*workers];
+                let (_, took) = bench.timed(|| bench.orch().run(place, &[], &args))?;
+                Ok(took)
+            }
+        }
     }
 }
 

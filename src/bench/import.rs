@@ -1,7 +1,7 @@
 //! Import of JSONL: the whole command `orch queue import`, beside a bulk insert of the same rows with rusqlite.
 //!
-//! The command starts, reads and checks the file, inserts each id once, and closes the queue. The raw side has the rows ready in
-//! memory, and one transaction with one prepared statement and no index: what nobody who wants durable rows can go below.
+//! The command starts, reads and checks the file, inserts each id once, syncing every batch, and closes the queue. The raw side has its
+//! rows ready in memory and one prepared statement; what else it may leave away is [`Bulk`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Import {
         let folder = bench.fresh()?;
         let file = folder.path().join("jobs.jsonl");
         write_lines(&file, noop_jobs(jobs, 0, 0), bench.halt())?;
-        Ok(Import { beside: Bulk::OneTransaction, file, jobs, _folder: folder })
+        Ok(Import { beside: Bulk::UniqueBatches, file, jobs, _folder: folder })
     }
 }
 

@@ -245,6 +245,9 @@ fn sync_file_system(path: &Path) -> Result<(), BenchError> {
     }
 }
 
+/// Where a queue is, in the directory a command runs in, unless it is told otherwise.
+pub const DEFAULT_QUEUE: &str = "state/workqueue.sqlite";
+
 /// A new queue at `path`, durable as by default: `synchronous=FULL`.
 ///
 /// # Errors

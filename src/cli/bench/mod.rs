@@ -17,6 +17,7 @@ use super::error::{CliError, Exit};
 use super::output::Messages;
 use super::session::Session;
 use super::signals;
+use crate::bench::drain::Way;
 use crate::bench::{Bench, BenchError, Drain, Fetch, Halt, Import, Latency, Part};
 use crate::config::Flag;
 use report::{Measured, Report};
@@ -26,8 +27,9 @@ use report::{Measured, Report};
 /// A figure alone says little: a disk, a virtual machine or a neighbour may be slow. So each part measures orch and, in the same
 /// round, what the same machine does without a queue; the ratio of the two is what can be compared.
 ///
-///   import   `orch queue import` of JSONL, beside a bulk insert of the same rows with rusqlite, in one transaction
-///   drain    a run of no-op jobs, beside one thread that does the two UPDATEs of a job row in batches of 512
+///   import   `orch queue import` of JSONL, beside a bulk insert of the same rows with rusqlite, ids UNIQUE,
+///            8,192 rows in a transaction
+///   drain    `orch queue run` of no-op jobs, beside one thread that does the two UPDATEs of a job row in batches of 512
 ///   latency  from before a job is enqueued until an idle run starts it, beside an INSERT, a byte through a pipe, and an UPDATE
 ///   fetch    `orch queue run` of 20 KB files from a server on 127.0.0.1, hashed, synced and recorded, beside as many threads that
 ///            read them over kept connections and write them to files, and one sync of the file system at the end
@@ -141,7 +143,7 @@ impl BenchArgs {
             (self.jobs as usize, self.files as usize, self.samples as usize);
         Ok(match name {
             PartName::Import => (Box::new(Import::new(bench, jobs)?), self.jobs),
-            PartName::Drain => (Box::new(Drain { jobs, workers }), self.jobs),
+            PartName::Drain => (Box::new(Drain { jobs, workers, way: Way::Command }), self.jobs),
             PartName::Latency => (Box::new(Latency { samples, workers }), self.samples),
             PartName::Fetch => (Box::new(Fetch::new(files, workers)?), self.files),
         })
