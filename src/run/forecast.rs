@@ -348,7 +348,7 @@ impl Simulation {
                 self.frontier.hold(job);
             }
         }
-        self.frontier.answered(want, dry);
+        self.frontier.answered(want, leased, dry);
         leased
     }
 }

@@ -364,7 +364,7 @@ impl Dispatcher {
         }
         let (mut short, mut in_vain) = (false, false);
         for ((want, dry), got) in wants.iter().zip(&report.dry).zip(&got) {
-            self.frontier.answered(want, *dry);
+            self.frontier.answered(want, *got, *dry);
             short |= !dry && *got == 0;
             // Another process was faster: the place that was kept is another lane's.
             in_vain |= *dry && *got == 0;

@@ -19,6 +19,8 @@ pub(super) enum Standing {
     InLine(u64),
     /// Its turn came while it held nothing.
     Claimed,
+    /// The same, and no place was to be claimed: it keeps its turn.
+    Passed,
 }
 
 pub(super) struct LaneState {
@@ -40,6 +42,8 @@ pub(super) struct LaneState {
     pub(super) reserved: Option<(usize, Permit)>,
     /// Jobs asked for in the round of [`super::Frontier::wants`] that is being made.
     pub(super) wanted: usize,
+    /// Jobs of its own that it may start one after the other, for it was leased for all of them.
+    pub(super) turn_left: usize,
     pub(super) running: usize,
     /// Where jobs rise with age.
     pub(super) ages: Option<Box<Ages>>,
@@ -59,6 +63,7 @@ impl LaneState {
             parked: None,
             reserved: None,
             wanted: 0,
+            turn_left: 0,
             running: 0,
             ages,
         }

@@ -29,6 +29,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use self::aging::{Ages, Aging};
 use self::lane::{LaneState, Standing};
 use self::line::{Class, Entry, Line};
@@ -43,8 +45,10 @@ const LANES_RESERVED_PER_LEVEL: usize = 256;
 /// Once full, lanes are taken again when there is room for so many: they come in pages.
 const LANES_BEFORE_MORE: usize = 256;
 
-/// Room for more than so many jobs is given to so many lanes at least, and need not be spread over more,
-const LANES_WANTED: usize = 32;
+/// Room for so many jobs is shared evenly.
+const EVEN_ROOM: usize = 128;
+/// More than that is given to so many lanes at least, and need not be spread over more,
+const LANES_WANTED: usize = 16;
 /// unless each of them gets more than this.
 const MOST_AT_LEAST: usize = 64;
 
@@ -90,9 +94,8 @@ pub struct Parked {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Frontier {
-    lanes: HashMap<LaneId, LaneState>,
+    lanes: FxHashMap<LaneId, LaneState>,
     /// Tags with a weight: the class of their lanes.
     classes: HashMap<Box<str>, Class>,
     /// The greatest weight.
@@ -101,6 +104,8 @@ pub struct Frontier {
     /// Lanes that hold jobs, or have them in the store, and were not refused, by urgency: whose turn it is, in order.
     line: ByPriority<Line>,
     tickets: u64,
+    /// Lanes whose turn came while they held nothing and no place could be claimed, by urgency, in order.
+    passed: ByPriority<Vec<LaneId>>,
     /// Lanes whose turn came while they held nothing: each has a place kept free.
     claimed: VecDeque<Claim>,
     /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
@@ -111,6 +116,13 @@ pub struct Frontier {
     parked_until: BTreeSet<(Mono, u64, LaneId)>,
     refusals: u64,
     held: usize,
+    bite: Bite,
+}
+
+impl Default for Frontier {
+    fn default() -> Frontier {
+        Frontier::with(Schedule::default())
+    }
 }
 
 /// A place that is kept free for a lane.
@@ -123,10 +135,50 @@ struct Claim {
     lane: LaneId,
 }
 
-/// The least that a lane is wanted for when there is a lot of room: what a want costs the store is shared by the jobs it brings, and the lanes
-/// that go without this time are first in line the next.
-fn least_share(room: usize) -> usize {
-    (room / LANES_WANTED).clamp(1, MOST_AT_LEAST)
+/// How much lanes are wanted for at a time, where room is not short: what a want costs the store is shared by the jobs it brings, and
+/// lanes that go without this time are first in line the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bite {
+    /// So many, as far as there is room.
+    jobs: usize,
+    /// Wants of the last round that were for room.
+    wants: usize,
+    /// Of them, answered so far.
+    answered: usize,
+    /// What those brought, and were to bring.
+    got: usize,
+    asked: usize,
+}
+
+impl Bite {
+    const FIRST: Bite = Bite { jobs: MOST_AT_LEAST, wants: 0, answered: 0, got: 0, asked: 0 };
+
+    /// A round with so many wants that are for room begins.
+    fn begin(&mut self, wants: usize) {
+        *self = Bite { wants, answered: 0, got: 0, asked: 0, ..*self };
+    }
+
+    /// The next want of the round, for so many, brought so many.
+    fn learn(&mut self, asked: usize, got: usize) {
+        if self.answered == self.wants {
+            return;
+        }
+        self.answered += 1;
+        self.got += got;
+        self.asked += asked;
+        if self.answered == self.wants {
+            let twice = (2 * self.got.div_ceil(self.wants)).clamp(1, MOST_AT_LEAST);
+            // Lanes that have no more than that are many: each of them is to be wanted for less, and more of them.
+            let is_too_much = 2 * self.got < self.asked;
+            self.jobs = if is_too_much { twice.min(self.jobs) } else { twice.max(self.jobs) };
+        }
+    }
+
+    /// The least that a lane is wanted for when there is so much room.
+    fn least(&self, room: usize) -> usize {
+        let even = room.saturating_sub(EVEN_ROOM) / LANES_WANTED;
+        self.jobs.min(even).max(1)
+    }
 }
 
 /// How many lanes may be known when one of that priority is offered.
@@ -155,7 +207,17 @@ impl Frontier {
             heaviest: schedule.weights.values().copied().max().unwrap_or(0).max(1),
             classes: schedule.weights.into_iter().enumerate().map(class).collect(),
             aging: schedule.aging.map(Aging::new),
-            ..Frontier::default()
+            lanes: FxHashMap::default(),
+            line: Default::default(),
+            tickets: 0,
+            passed: Default::default(),
+            claimed: VecDeque::new(),
+            served: Default::default(),
+            parked_on: HashMap::new(),
+            parked_until: BTreeSet::new(),
+            refusals: 0,
+            held: 0,
+            bite: Bite::FIRST,
         }
     }
 
@@ -223,42 +285,41 @@ impl Frontier {
             ages.in_store_since[at] = Some(job.enqueued_at);
         }
         let queue = &mut state.held[at];
-        let place = queue.partition_point(|other| other.token.job < job.token.job);
-        queue.insert(place, job);
+        if queue.back().is_none_or(|last| last.token.job < job.token.job) {
+            queue.push_back(job);
+        } else {
+            let place = queue.partition_point(|other| other.token.job < job.token.job);
+            queue.insert(place, job);
+        }
         self.held += 1;
         self.judge(id, at);
         self.wake(id);
     }
 
     /// The most urgent held job that gets a permit at `now`, with the permit, while there is room for `room` jobs. Lanes
-    /// whose turn comes first but that hold nothing claim a place instead, for [`Frontier::wants`]: at most
-    /// `most_claims`, which is what will be leased for. The others keep their place in line.
+    /// whose turn comes first but that hold nothing claim a place instead, for [`Frontier::wants`]: as many as will share what is leased,
+    /// at most `claims` jobs. The others keep their place in line.
     pub fn next(
         &mut self,
         gate: &Gate,
         now: Mono,
         room: usize,
-        most_claims: usize,
+        claims: usize,
     ) -> Option<(Leased, Permit)> {
-        (0..LEVELS).find_map(|urgency| {
-            let mut passed = Vec::new();
-            let next = self.next_of(urgency, gate, now, (room, most_claims), &mut passed);
-            for id in passed.into_iter().rev() {
-                self.put_first(id, urgency);
-                self.wake(id);
-            }
-            next
-        })
+        let most_claims = claims.div_ceil(self.bite.least(claims));
+        if self.claimed.len() < most_claims {
+            self.end_passes();
+        }
+        (0..LEVELS).find_map(|urgency| self.next_of(urgency, gate, now, (room, most_claims)))
     }
 
-    /// The same for one urgency; `passed` are the lanes that would have claimed a place.
+    /// The same for one urgency.
     fn next_of(
         &mut self,
         urgency: usize,
         gate: &Gate,
         now: Mono,
         (room, most_claims): (usize, usize),
-        passed: &mut Vec<LaneId>,
     ) -> Option<(Leased, Permit)> {
         while room > self.claimed.len() {
             let lanes = &self.lanes;
@@ -285,10 +346,26 @@ impl Frontier {
                 self.claim(gate, now, at, id);
             } else {
                 state.give_back_reserved();
-                passed.push(id);
+                state.standing[urgency] = Standing::Passed;
+                self.passed[urgency].push(id);
             }
         }
         None
+    }
+
+    /// There are places to be claimed again: lanes that were passed over for want of one are the next.
+    fn end_passes(&mut self) {
+        for urgency in 0..LEVELS {
+            while let Some(id) = self.passed[urgency].pop() {
+                if let Some(state) = self.lanes.get_mut(&id)
+                    && state.standing[urgency] == Standing::Passed
+                {
+                    state.standing[urgency] = Standing::Out;
+                    self.put_first(id, urgency);
+                    self.wake(id);
+                }
+            }
+        }
     }
 
     /// Keeps a place, and a permit, for a lane that is to be leased for.
@@ -328,7 +405,12 @@ impl Frontier {
         if !std::mem::take(&mut state.is_charged[urgency]) {
             self.line[urgency].charge(state.class);
         }
+        state.turn_left = state.turn_left.saturating_sub(1);
+        let goes_on = state.turn_left > 0 && !state.held[at].is_empty();
         self.judge(id, at);
+        if goes_on {
+            self.put_first(id, urgency);
+        }
         self.wake(id);
         Some(job)
     }
@@ -374,10 +456,11 @@ impl Frontier {
     /// What to lease now, most urgent first.
     pub fn wants(&mut self, gate: &Gate, now: Mono, appetite: Appetite) -> Vec<Want> {
         let mut wants = Vec::new();
+        self.end_passes();
         self.want_claimed(gate, now, appetite, &mut wants);
         if appetite.lease_ahead {
             for urgency in 0..LEVELS {
-                self.want_ahead(gate, urgency, appetite.max_losses, &mut wants);
+                self.want_ahead(gate, now, urgency, appetite.max_losses, &mut wants);
             }
         }
         for want in &wants {
@@ -393,7 +476,7 @@ impl Frontier {
     fn want_claimed(&mut self, gate: &Gate, now: Mono, appetite: Appetite, wants: &mut Vec<Want>) {
         let max_losses = appetite.max_losses;
         let mut room = appetite.room;
-        let least = least_share(room);
+        let least = self.bite.least(room);
         self.claimed.make_contiguous().sort_by_key(|claim| claim.urgency);
         let weights = self.weights_of_claims();
         let mut left: ByPriority<u128> = Default::default();
@@ -414,9 +497,11 @@ impl Frontier {
                 given_back.push(*lane);
             } else {
                 state.wanted += count;
+                state.turn_left = count;
                 wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
             }
         }
+        self.bite.begin(wants.len());
         self.unclaim();
         // Others may have been kept out of line for the sake of these claims.
         given_back.into_iter().for_each(|lane| self.wake(lane));
@@ -460,8 +545,16 @@ impl Frontier {
         }
     }
 
-    /// Lanes in service get up to `max_concurrent` held jobs.
-    fn want_ahead(&mut self, gate: &Gate, urgency: usize, max_losses: u32, wants: &mut Vec<Want>) {
+    /// Lanes in service whose key has no permit left over get up to `max_concurrent` held jobs. Where permits are left it is room that
+    /// was short, and whatever was leased ahead would only wait for it.
+    fn want_ahead(
+        &mut self,
+        gate: &Gate,
+        now: Mono,
+        urgency: usize,
+        max_losses: u32,
+        wants: &mut Vec<Want>,
+    ) {
         while let Some((id, at)) = self.served[urgency].pop_front() {
             let Some(state) = self.lanes.get_mut(&id) else { continue };
             state.in_served[at] = false;
@@ -471,16 +564,22 @@ impl Frontier {
             }
             let Some(limit) = gate.max_concurrent(&state.lane.key) else { continue };
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let count = limit.saturating_sub(state.held() + state.wanted);
-            if count > 0 {
+            let leased = state.held() + state.wanted;
+            let free = gate.free(&state.lane.key, now);
+            let is_full =
+                free.is_some_and(|free| usize::try_from(free).is_ok_and(|free| free <= leased));
+            let count = limit.saturating_sub(leased);
+            if count > 0 && is_full {
                 state.wanted += count;
                 wants.push(Want { priority: Priority::ALL[at], lane: id, count, max_losses });
             }
         }
     }
 
-    /// What became of a want: whether its lane has nothing more ready at that priority.
-    pub fn answered(&mut self, want: &Want, dry: bool) {
+    /// What became of a want, in the order of [`Frontier::wants`]: how many jobs it brought, and whether its lane has nothing more ready at
+    /// that priority.
+    pub fn answered(&mut self, want: &Want, got: usize, dry: bool) {
+        self.bite.learn(want.count, got);
         let at = level(want.priority);
         if let Some(state) = self.lanes.get_mut(&want.lane)
             && dry
@@ -494,6 +593,7 @@ impl Frontier {
     /// Gives up every held job and reserved permit, for handing back. What is in the store must be offered again.
     pub fn take_held(&mut self) -> Vec<Leased> {
         self.unclaim();
+        self.end_passes();
         let mut jobs = Vec::with_capacity(self.held);
         for state in self.lanes.values_mut() {
             state.give_back_reserved();
@@ -535,6 +635,7 @@ impl Frontier {
         self.parked_until.extend(wait.until.map(|until| (until, self.refusals, id)));
         self.parked_on.entry(wait.on.clone()).or_default().push_back(id);
         state.parked = Some((wait, self.refusals));
+        state.turn_left = 0;
         state.passed_over = state.passed_over.saturating_add(1);
     }
 
@@ -631,7 +732,7 @@ fn enter(state: &mut LaneState, urgency: usize, tickets: &mut u64) -> Entry {
 }
 
 /// Whether a lane is in the line of that urgency under that entry.
-fn is_own(lanes: &HashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
+fn is_own(lanes: &FxHashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
     let state = lanes.get(&entry.lane);
     state.is_some_and(|state| state.standing[urgency] == Standing::InLine(entry.ticket))
 }

@@ -128,7 +128,7 @@ impl Toy {
             let taken: Vec<i64> = rows.iter().copied().take(want.count).collect();
             taken.iter().for_each(|row| _ = rows.remove(row));
             *self.asked.entry(want.lane).or_default() += want.count;
-            let dry = rows.is_empty();
+            let (got, dry) = (taken.len(), rows.is_empty());
             in_vain |= dry && taken.is_empty();
             let lane = self.lanes.iter().find(|lane| lane.id == want.lane).unwrap();
             for row in taken {
@@ -136,7 +136,7 @@ impl Toy {
                 let job = leased(row, lane, want.priority);
                 self.frontier.hold(Leased { enqueued_at, ..job });
             }
-            self.frontier.answered(want, dry);
+            self.frontier.answered(want, got, dry);
         }
         self.start();
         in_vain
