@@ -88,7 +88,7 @@ fn turns(bench: &Bench, places: [&Path; 2], jobs: [usize; 2]) {
         for (index, handle) in handles.iter_mut().enumerate() {
             let (leased, took) = bench.timed(|| Ok(handle.lease())).expect("a turn");
             leases[index].push(took.as_secs_f64() * 1_000.0);
-            let ((), took) = bench.timed(|| Ok(handle.settle(&leased))).expect("a turn");
+            let (_, took) = bench.timed(|| Ok(handle.settle(&leased))).expect("a turn");
             settles[index].push(took.as_secs_f64() * 1_000.0);
         }
     }
@@ -137,7 +137,8 @@ impl Handle {
         self.turn(&[], &[want])
     }
 
-    fn settle(&mut self, leased: &[LeaseToken]) {
+    /// How many there are.
+    fn settle(&mut self, leased: &[LeaseToken]) -> usize {
         let (state, reason) = (FinalState::Done, Reason::Done(orch::job::DoneReason::Ok));
         let note = Note::default();
         let change = Change::Finish { state, reason, note, checkpoint: None };
@@ -149,6 +150,7 @@ impl Handle {
         };
         let settle: Vec<Settlement> = leased.iter().map(settlement).collect();
         self.turn(&settle, &[]);
+        settle.len()
     }
 
     fn close(mut self) {

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use common::{bench, numbers, said};
@@ -63,7 +63,8 @@ fn main() {
         let place = root.join(format!("run{run}"));
         fs::create_dir(&place).expect("a folder for the run");
         let config = curl_config(&place, &list);
-        let ((), curl) = bench.timed(|| Ok(curl_all(&config))).expect("curl");
+        let (status, curl) = bench.timed(|| Ok(curl_all(&config))).expect("curl");
+        assert!(status.success(), "curl has them all");
         let orch = fetch(&bench, &place, &list, files, PARALLEL).expect("orch");
         let ratio = orch.as_secs_f64() / curl.as_secs_f64();
         println!("{run:>3} {:>8.3} {:>8.3} {ratio:>8.2}", curl.as_secs_f64(), orch.as_secs_f64());
@@ -120,11 +121,11 @@ fn curl_config(root: &Path, list: &str) -> PathBuf {
     path
 }
 
-fn curl_all(config: &Path) {
+fn curl_all(config: &Path) -> ExitStatus {
     let status = Command::new("curl")
         .args(["-Z", "--parallel-max", &PARALLEL.to_string(), "-s", "-K"])
         .arg(config)
         .stderr(Stdio::null())
         .status();
-    assert!(status.expect("curl").success(), "curl has them all");
+    status.expect("curl")
 }

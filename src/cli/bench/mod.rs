@@ -23,23 +23,29 @@ use crate::config::Flag;
 use report::{Measured, Report};
 
 /// Measure this machine: import, drain, latency and fetch, each beside the raw limit
-///
-/// A figure alone says little: a disk, a virtual machine or a neighbour may be slow. So each part measures orch and, in the same
-/// round, what the same machine does without a queue; the ratio of the two is what can be compared.
-///
-///   import   `orch queue import` of JSONL, beside a bulk insert of the same rows with rusqlite, ids UNIQUE,
-///            8,192 rows in a transaction
-///   drain    `orch queue run` of no-op jobs, beside one thread that does the two UPDATEs of a job row in batches of 512
-///   latency  from before a job is enqueued until an idle run starts it, beside an INSERT, a byte through a pipe, and an UPDATE
-///   fetch    `orch queue run` of 20 KB files from a server on 127.0.0.1, hashed, synced and recorded, beside as many threads that
-///            read them over kept connections and write them to files, and one sync of the file system at the end
-///
-/// Both sides have the same durability: a write-ahead log with synchronous=FULL. They take turns in going first, the file system is
-/// synced before each, and rounds to warm up are not counted. Nobody but this machine is asked, your queue is not touched, and
-/// everything is removed at the end, also after Ctrl-C (a second one ends at once, and may leave an orch-bench-… directory).
 #[derive(Debug, Args)]
 #[command(
-    verbatim_doc_comment,
+    long_about = "\
+Measure this machine: import, drain, latency and fetch, each beside the raw limit
+
+A figure alone says little: a disk, a virtual machine or a neighbour may be slow. So each part
+measures orch and, in the same round, what this machine does without a queue. Compare the ratio.
+
+  import   `orch queue import` of JSONL, beside a bulk insert of the same rows with rusqlite,
+           ids UNIQUE, 8,192 rows in a transaction
+  drain    `orch queue run` of no-op jobs, beside one thread that does two UPDATEs for each,
+           512 jobs in a transaction
+  latency  from before a job is enqueued until an idle run starts it, beside an INSERT, a byte
+           through a pipe, and an UPDATE
+  fetch    `orch queue run` of 20 KB files from a server on 127.0.0.1, beside as many threads
+           that write them to files, and one sync of the file system at the end
+
+Both sides have the same durability: a write-ahead log with synchronous=FULL. They take turns in
+going first, the file system is synced before each, and rounds to warm up are not counted. Whole
+commands are measured, their start and the making of a queue included: few jobs say little.
+
+Nobody but this machine is asked, and your queue is not touched. All that is made is removed at
+the end, also after Ctrl-C; a second one ends at once, and may leave a directory orch-bench-….",
     after_help = "\
 Examples:
   orch bench                                   all four parts, about a minute
@@ -159,6 +165,8 @@ pub(super) fn run(session: &mut Session, args: &BenchArgs) -> Result<Exit, CliEr
         Some(directory) => directory.clone(),
         None => nearest_there(&session.settings().queue.path),
     };
+    // As it stands, where it is not there: that error comes below, in one form for all of them.
+    let directory = directory.canonicalize().unwrap_or(directory);
     let failed = |source| CliError::Thread { what: "another process of this program", source };
     let executable = std::env::current_exe().map_err(failed)?;
     // Before there is anything to be removed.
@@ -231,6 +239,7 @@ fn measure(
 /// Where the queue is, or the nearest directory above that is there: most likely on the same disk.
 fn nearest_there(queue: &Path) -> PathBuf {
     let here = || PathBuf::from(".");
+    // A relative path ends with an empty one, which is here.
     let above = queue.ancestors().skip(1).find(|above| above.is_dir());
     above.map_or_else(here, Path::to_owned)
 }

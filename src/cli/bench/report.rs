@@ -190,9 +190,10 @@ impl Report {
 
     fn in_words(&self) -> String {
         let Report { warm_up, rounds, workers, directory, .. } = self;
+        let plural = if *rounds == 1 { "" } else { "s" };
         let cpus = cpus().map_or_else(String::new, |cpus| format!("{cpus} cores, "));
         format!(
-            "medians of {rounds} rounds, after {warm_up} to warm up; ratio is orch as a multiple of raw; {cpus}{workers} workers, \
+            "medians of {rounds} round{plural}, after {warm_up} to warm up; ratio is orch as a multiple of raw; {cpus}{workers} workers, \
              synchronous=FULL for both, on the disk of {}",
             directory.display()
         )
