@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::figures::per_second;
 use super::jobs::{insert, noop_jobs};
-use super::{Bench, BenchError, Beside, DEFAULT_QUEUE, Measure, Part, alternately, new_queue, raw};
+use super::{
+    Bench, BenchError, Beside, DEFAULT_QUEUE, JOBS_PER_SECOND, Part, alternately, new_queue, raw,
+};
 use crate::handler::{Noop, Registry};
 use crate::queue::store::Store;
 use crate::run::{RunOptions, RunReport, Runner, StopCause};
-
-const JOBS_PER_SECOND: Measure =
-    Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
 
 /// Who runs the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,7 @@ use tempfile::TempDir;
 use super::figures::per_second;
 use super::jobs::{noop_jobs, write_lines};
 use super::raw::{self, Ids};
-use super::{Bench, BenchError, Beside, Measure, Part, alternately};
-
-const JOBS_PER_SECOND: Measure =
-    Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
+use super::{Bench, BenchError, Beside, JOBS_PER_SECOND, Part, alternately};
 
 /// How many rows the transactions of a bulk insert in batches have.
 const BATCH_ROWS: usize = 8_192;

@@ -116,6 +116,10 @@ pub struct Measure {
     pub more_is_better: bool,
 }
 
+/// How fast jobs are imported, or run.
+const JOBS_PER_SECOND: Measure =
+    Measure { name: "jobs_per_second", unit: "jobs/s", more_is_better: true };
+
 /// One figure of a round: of this program, and of the raw side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beside {
