@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::figures::per_second;
-use super::jobs::{noop_jobs, write_lines};
+use super::jobs::{shuffled_jobs, write_lines};
 use super::raw::{self, Ids};
 use super::{Bench, BenchError, Beside, JOBS_PER_SECOND, Part, alternately};
 
@@ -27,7 +27,7 @@ pub enum Bulk {
     UniqueBatches,
 }
 
-/// A file of no-op jobs.
+/// A file of no-op jobs whose ids come in no order.
 pub struct Import {
     /// What it is measured beside.
     pub beside: Bulk,
@@ -44,7 +44,7 @@ impl Import {
     pub fn new(bench: &Bench, jobs: usize) -> Result<Import, BenchError> {
         let folder = bench.fresh()?;
         let file = folder.path().join("jobs.jsonl");
-        write_lines(&file, noop_jobs(jobs, 0, 0), bench.halt())?;
+        write_lines(&file, shuffled_jobs(0, jobs), bench.halt())?;
         Ok(Import { beside: Bulk::UniqueBatches, file, jobs, _folder: folder })
     }
 }
@@ -79,7 +79,7 @@ fn raw_insert(bench: &Bench, path: &Path, jobs: usize, bulk: Bulk) -> Result<Dur
     };
     let (making, took) = bench.timed(|| {
         let mut db = raw::open(path, ids)?;
-        raw::insert(&mut db, noop_jobs(jobs, 0, 0), at_once, bench)
+        raw::insert(&mut db, shuffled_jobs(0, jobs), at_once, bench)
     })?;
     Ok(took.saturating_sub(making))
 }
