@@ -3,6 +3,7 @@
 //! What was typed becomes settings once ([`GlobalArgs::flags`] and the like); past that nobody asks which flag it was.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
@@ -174,7 +175,7 @@ pub struct FilterArgs {
     pub reason: Option<Reason>,
     /// Only jobs of this host
     #[arg(long, value_parser = host, value_name = "HOST")]
-    pub host: Option<Box<str>>,
+    pub host: Option<Arc<str>>,
 }
 
 /// A state by its name.
@@ -198,7 +199,7 @@ pub(super) fn reason(text: &str) -> Result<Reason, String> {
 ///
 /// # Errors
 /// Why it is none.
-pub(super) fn host(text: &str) -> Result<Box<str>, crate::job::KeyError> {
+pub(super) fn host(text: &str) -> Result<Arc<str>, crate::job::KeyError> {
     crate::job::normalise_host(text)
 }
 

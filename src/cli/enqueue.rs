@@ -1,5 +1,6 @@
 //! `orch queue enqueue`: one job from the command line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -45,10 +46,10 @@ pub struct EnqueueArgs {
     delay: Option<Duration>,
     /// The resolver whose limits it counts under
     #[arg(long, value_name = "NAME", value_parser = crate::job::normalise_resolver)]
-    resolver: Option<Box<str>>,
+    resolver: Option<Arc<str>>,
     /// The host whose limits it counts under [default: that of its first URL]
     #[arg(long, value_name = "HOST", value_parser = args::host)]
-    host: Option<Box<str>>,
+    host: Option<Arc<str>>,
     /// What to do when the id is there already
     #[arg(long, value_name = "WHAT", default_value = "skip")]
     on_duplicate: Duplicate,

@@ -1,6 +1,7 @@
 //! `orch queue retry-failed`: what ended in error is queued again.
 
 use clap::Args;
+use std::sync::Arc;
 
 use super::args;
 use super::error::{CliError, Exit};
@@ -28,7 +29,7 @@ pub struct RetryFailedArgs {
     reason: Option<Reason>,
     /// Only jobs of this host
     #[arg(long, value_parser = args::host, value_name = "HOST")]
-    host: Option<Box<str>>,
+    host: Option<Arc<str>>,
     /// At most so many, the oldest first
     #[arg(long, value_name = "N")]
     limit: Option<u64>,

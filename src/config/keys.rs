@@ -206,13 +206,13 @@ pub(super) fn normalise(path: &[String]) -> Result<Vec<String>, String> {
         return Ok(path.to_vec());
     };
     let spelled = key.segments().zip(path).map(|(segment, name)| match segment {
-        "<host>" => normalise_host(name).map(String::from).map_err(|e| e.to_string()),
+        "<host>" => normalise_host(name).map(|host| host.to_string()).map_err(|e| e.to_string()),
         "<resolver>" => {
             let name = normalise_resolver(name).map_err(|e| e.to_string())?;
             // Limits may be of any name that a line gives; a section is of a resolver there is.
             match path[0].as_str() {
                 "resolvers" => resolvers::resolver_named(&name).map(str::to_owned),
-                _ => Ok(name.into()),
+                _ => Ok(name.to_string()),
             }
         }
         _ => Ok(name.clone()),

@@ -4,6 +4,7 @@
 //! looked at only when the id has to be derived from it, because with an explicit id it is the handler's affair.
 
 use crate::job::{ArtifactId, JobSpec, Key, normalise_host, normalise_resolver};
+use std::sync::Arc;
 
 use super::error::{Fault, Problem};
 use super::line::{Field, Line, first_text, text};
@@ -92,7 +93,7 @@ fn key(line: &Line<'_>) -> Result<Key, Problem> {
 }
 
 /// The host of a URL, or of the first of a list. One that is no URL is for the handler to complain about.
-fn url_host(value: &str) -> Option<Box<str>> {
+fn url_host(value: &str) -> Option<Arc<str>> {
     match text(value) {
         Ok(Some(url)) => host_of(&url),
         Ok(None) => host_of(&first_text(value)?),

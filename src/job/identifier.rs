@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -176,7 +177,7 @@ impl Identifier<'_> {
 }
 
 /// The normalised host of an http(s) URL; `None` for anything else.
-pub(crate) fn host_of(text: &str) -> Option<Box<str>> {
+pub(crate) fn host_of(text: &str) -> Option<Arc<str>> {
     let parsed = http_url(text.trim()).ok()?;
     normalise_host(parsed.host_str()?).ok()
 }

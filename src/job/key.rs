@@ -1,23 +1,24 @@
 //! The keys that limits count by: a resolver, a host, or both.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What a job will ask next: the *next key*. Either part may be absent; with neither, nothing limits it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key {
     /// The service asked, such as `arxiv`; normalised.
-    pub resolver: Option<Box<str>>,
+    pub resolver: Option<Arc<str>>,
     /// The host asked, such as `arxiv.org`; normalised, without a port.
-    pub host: Option<Box<str>>,
+    pub host: Option<Arc<str>>,
 }
 
 /// One countable thing: what a limit is set on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LimitKey {
     /// A named service.
-    Resolver(Box<str>),
+    Resolver(Arc<str>),
     /// A host name.
-    Host(Box<str>),
+    Host(Arc<str>),
 }
 
 /// A text that names no host or resolver.
@@ -79,7 +80,7 @@ impl fmt::Display for LimitKey {
 ///
 /// # Errors
 /// [`KeyError::Host`] when the text is neither a host name nor an address.
-pub fn normalise_host(text: &str) -> Result<Box<str>, KeyError> {
+pub fn normalise_host(text: &str) -> Result<Arc<str>, KeyError> {
     let bad = || KeyError::Host(text.chars().take(80).collect());
     let trimmed = text.trim().trim_end_matches('.');
     let looks_v6 = trimmed.matches(':').count() > 1 && !trimmed.starts_with('[');
@@ -100,7 +101,7 @@ pub fn normalise_host(text: &str) -> Result<Box<str>, KeyError> {
 ///
 /// # Errors
 /// [`KeyError::Resolver`] when it is empty, too long or has other characters.
-pub fn normalise_resolver(text: &str) -> Result<Box<str>, KeyError> {
+pub fn normalise_resolver(text: &str) -> Result<Arc<str>, KeyError> {
     let name = text.trim().to_ascii_lowercase().replace('-', "_");
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {

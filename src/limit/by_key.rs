@@ -1,6 +1,6 @@
 //! A map by [`LimitKey`] that is looked up by borrowed names: asking for a permit allocates no keys.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::job::{Key, LimitKey};
 
@@ -45,7 +45,7 @@ pub(super) struct ByKey<V> {
 
 impl<V> Default for ByKey<V> {
     fn default() -> ByKey<V> {
-        ByKey { resolvers: HashMap::new(), hosts: HashMap::new() }
+        ByKey { resolvers: HashMap::default(), hosts: HashMap::default() }
     }
 }
 

@@ -9,7 +9,7 @@ use super::TokenBucket;
 use super::bucket::{NoToken, Standing, Taken};
 use super::by_key::{ByKey, PerPart, parts};
 use super::keyed::KeyedLimiter;
-use super::sync::{Arc, Mutex};
+use super::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
 /// See the module. Clones share one state.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub(super) struct Means {
     pub(super) slots: KeyedLimiter,
     /// Locked before a bucket where both are, and never while a hook is called.
     buckets: Arc<Mutex<ByKey<Arc<TokenBucket>>>>,
+    /// How many there are; changed under their lock. Without any, nobody takes it.
+    count: Arc<AtomicUsize>,
 }
 
 /// Tokens taken, and the buckets they came from. Dropped, they are spent.
@@ -29,7 +31,11 @@ pub(super) struct Tokens {
 
 impl Means {
     pub(super) fn new(max_per_host: Option<u32>) -> Means {
-        Means { slots: KeyedLimiter::new(max_per_host), buckets: Arc::default() }
+        Means {
+            slots: KeyedLimiter::new(max_per_host),
+            buckets: Arc::default(),
+            count: Arc::new(AtomicUsize::new(0)),
+        }
     }
 
     /// Takes a token for each part of `key` that has a rate, up to the first that refuses.
@@ -48,9 +54,9 @@ impl Means {
         Ok(())
     }
 
-    /// The buckets of `key`; for a key that nothing limits, without a lock.
+    /// The buckets of `key`; where there can be none, without a lock.
     pub(super) fn buckets_of(&self, key: &Key) -> PerPart<Option<Arc<TokenBucket>>> {
-        if key.is_free() {
+        if key.is_free() || self.count.load(Ordering::Acquire) == 0 {
             return [None, None];
         }
         let buckets = self.buckets.lock();
@@ -78,7 +84,7 @@ impl Means {
     /// Sets a rate; whether somebody waits for a token of it. A bucket that is new is full, or where a store grants tokens, empty.
     pub(super) fn set_rate(&self, key: &LimitKey, rate: Option<Rate>, is_divided: bool) -> bool {
         let mut buckets = self.buckets.lock();
-        match (rate, buckets.get(key.into())) {
+        let is_awaited = match (rate, buckets.get(key.into())) {
             (Some(rate), Some(bucket)) => bucket.rate() != rate && bucket.set(rate),
             (Some(rate), None) => {
                 let new = if is_divided { TokenBucket::granted } else { TokenBucket::new };
@@ -86,7 +92,9 @@ impl Means {
                 false
             }
             (None, _) => buckets.remove(key.into()).is_some_and(|bucket| bucket.lift()),
-        }
+        };
+        self.count.store(buckets.len(), Ordering::Release);
+        is_awaited
     }
 }
 

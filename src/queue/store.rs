@@ -272,7 +272,7 @@ pub struct Filter {
     /// With this reason, as [`JobView::reason`] has it (finished ones, or the last failure of others).
     pub reason: Option<Reason>,
     /// Under a key with this host.
-    pub host: Option<Box<str>>,
+    pub host: Option<Arc<str>>,
 }
 
 /// A job as people see it.
@@ -463,7 +463,7 @@ pub struct RetryFilter {
     /// done jobs selects none.
     pub reason: Option<Reason>,
     /// Under a key with this host.
-    pub host: Option<Box<str>>,
+    pub host: Option<Arc<str>>,
 }
 
 /// What may go wrong in a store.

@@ -86,7 +86,7 @@ fn per_resolver(text: &str) -> Result<PerResolver, PerResolverError> {
     for item in text.split(',') {
         let (name, count) =
             item.split_once('=').ok_or_else(|| PerResolverError::Form(item.to_owned()))?;
-        let name = normalise_resolver(name)?.into_string();
+        let name = normalise_resolver(name)?.to_string();
         let count: Option<u32> = count.trim().parse().ok();
         let count = count
             .filter(|count| *count >= 1)

@@ -63,6 +63,7 @@ mod wall;
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::Client;
@@ -310,7 +311,8 @@ impl FetchHandler {
         let Wanted { work, refused } = payload.wanted();
         let mut progress = Progress::of(context.job());
         progress.add(refused);
-        progress.hint = progress.hint.or_else(|| self.hint(context.job(), &payload, &work));
+        let hint = || self.hint(context.job(), &payload, &work).map(|hint| (*hint).into());
+        progress.hint = progress.hint.or_else(hint);
         let jar = progress.jar();
         let max_bytes = payload.max_bytes(self.net.settings.max_bytes);
         let job = context.job();
@@ -395,7 +397,7 @@ impl FetchHandler {
     }
 
     /// The name of the limit that the line's own URLs count by: what the line says, or what it was put in line under.
-    fn hint(&self, job: &Leased, payload: &Payload, work: &Work) -> Option<Box<str>> {
+    fn hint(&self, job: &Leased, payload: &Payload, work: &Work) -> Option<Arc<str>> {
         let own = payload.hint().and_then(|hint| crate::job::normalise_resolver(&hint).ok());
         // Of a job that was run before, the lane may be where it waited for a service.
         let is_new = job.attempts_total <= 1 && job.checkpoint.is_none() && job.previous.is_none();

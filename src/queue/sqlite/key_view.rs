@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -94,7 +95,7 @@ pub(super) fn views(
 
 /// The next keys of a dimension that there is something to be said of.
 fn names(conn: &Connection, dimension: i64, after: &str, limit: usize) -> Worked<Vec<LimitKey>> {
-    let (by, make): (_, fn(Box<str>) -> LimitKey) = match dimension {
+    let (by, make): (_, fn(Arc<str>) -> LimitKey) = match dimension {
         HOST => (Dimension::Host, LimitKey::Host),
         _ => (Dimension::Resolver, LimitKey::Resolver),
     };

@@ -100,10 +100,10 @@ impl Lanes {
             .optional()?;
         let missing = || Fault::Corrupt(format!("lane {} is missing", id.0));
         let [host, resolver, kind, tag] = names.ok_or_else(missing)?;
-        let part = |text: String| (!text.is_empty()).then(|| text.into_boxed_str());
+        let part = |text: String| (!text.is_empty()).then(|| text.into());
         let kind = Kind::new(&kind).map_err(|e| Fault::Corrupt(e.to_string()))?;
         let key = Key { resolver: part(resolver), host: part(host) };
-        Ok(self.remember(Lane { id, kind, key, tag: part(tag) }))
+        Ok(self.remember(Lane { id, kind, key, tag: (!tag.is_empty()).then(|| tag.into()) }))
     }
 
     fn remember(&mut self, lane: Lane) -> Arc<Lane> {

@@ -21,18 +21,34 @@ pub(super) fn lease(batch: &mut Batch<'_>, turn: &Turn<'_>, report: &mut TurnRep
     if turn.lease.is_empty() {
         return Ok(());
     }
+    // Looked up once: a turn may want of hundreds of lanes.
+    let mut statements = Statements {
+        head: batch.conn.prepare_cached(sql::HEAD)?,
+        lease: batch.conn.prepare_cached(sql::LEASE_UP_TO)?,
+        delete: batch.conn.prepare_cached(sql::DELETE_READY_UP_TO)?,
+    };
     let mut bytes_left = Some(turn.max_payload_bytes);
     for want in turn.lease {
         let head = match bytes_left {
-            Some(_) => read_head(batch, want, &mut bytes_left)?,
+            Some(_) => read_head(batch, &mut statements, want, &mut bytes_left)?,
             None => Head::default(),
         };
-        take(batch, turn.owner, want, &head)?;
+        take(batch, &mut statements, turn.owner, want, &head)?;
         let key = (want.priority.level(), want.lane.0);
-        report.dry.push(head.is_whole || batch.number(sql::ANY_IN_LANE, key)? == Some(0));
+        report.dry.push(match head.is_whole {
+            Some(is_whole) => is_whole,
+            None => batch.number(sql::ANY_IN_LANE, key)? == Some(0),
+        });
         report.leased.extend(head.taken);
     }
     Ok(())
+}
+
+/// What every want needs.
+struct Statements<'c> {
+    head: CachedStatement<'c>,
+    lease: CachedStatement<'c>,
+    delete: CachedStatement<'c>,
 }
 
 /// The jobs at the head of a lane that a want takes.
@@ -41,12 +57,17 @@ struct Head {
     taken: Vec<Leased>,
     /// Whether suspects were passed over on the way.
     passed: bool,
-    /// Whether that is all that the lane has.
-    is_whole: bool,
+    /// Whether that is all that the lane has; `None`: nobody looked.
+    is_whole: Option<bool>,
 }
 
 /// Reads the head of the wanted lane. `bytes_left` becomes `None` with the job that crosses the bound.
-fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>) -> Worked<Head> {
+fn read_head(
+    batch: &mut Batch<'_>,
+    statements: &mut Statements<'_>,
+    want: &Want,
+    bytes_left: &mut Option<usize>,
+) -> Worked<Head> {
     let mut head = Head::default();
     if want.count == 0 {
         return Ok(head);
@@ -56,11 +77,10 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
     // One more than wanted, to see whether there is one.
     let limit = want.count.saturating_add(passing).saturating_add(1);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement: CachedStatement<'_> = batch.conn.prepare_cached(sql::HEAD)?;
-    let mut rows = statement.query((want.priority.level(), want.lane.0, limit))?;
+    let mut rows = statements.head.query((want.priority.level(), want.lane.0, limit))?;
     while head.taken.len() < want.count {
         let Some(row) = rows.next()? else {
-            head.is_whole = !head.passed;
+            head.is_whole = Some(!head.passed);
             return Ok(head);
         };
         let leased = leased(batch, row, want, &lane)?;
@@ -74,7 +94,7 @@ fn read_head(batch: &mut Batch<'_>, want: &Want, bytes_left: &mut Option<usize>)
             return Ok(head);
         }
     }
-    head.is_whole = !head.passed && rows.next()?.is_none();
+    head.is_whole = Some(!head.passed && rows.next()?.is_none());
     Ok(head)
 }
 
@@ -128,12 +148,18 @@ fn left_behind(batch: &Batch<'_>, job: i64, epoch: i64) -> Worked<LeftBehind> {
 }
 
 /// Moves the jobs from `ready` to `lease`: as one range, unless some in between stay.
-fn take(batch: &Batch<'_>, owner: &Owner, want: &Want, head: &Head) -> Worked<()> {
+fn take(
+    batch: &Batch<'_>,
+    statements: &mut Statements<'_>,
+    owner: &Owner,
+    want: &Want,
+    head: &Head,
+) -> Worked<()> {
     let (priority, lane) = (want.priority.level(), want.lane.0);
     let Some(last) = head.taken.last().map(|leased| leased.token.job) else { return Ok(()) };
     if !head.passed {
-        let leased = batch.run(sql::LEASE_UP_TO, (priority, lane, last.0, owner.row))?;
-        let gone = batch.run(sql::DELETE_READY_UP_TO, (priority, lane, last.0))?;
+        let leased = statements.lease.execute((priority, lane, last.0, owner.row))?;
+        let gone = statements.delete.execute((priority, lane, last.0))?;
         let all = leased == head.taken.len() && gone == leased;
         return batch.changed_one(usize::from(all), last);
     }

@@ -3,6 +3,7 @@
 //! Only rows: what a share is worth and how a record changes is said in [`crate::share`].
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
@@ -27,7 +28,7 @@ pub(super) fn columns(key: &LimitKey) -> (i64, &str) {
 
 /// The key kept as the first two columns of a row.
 pub(super) fn key(row: &Row<'_>) -> Worked<LimitKey> {
-    let name: Box<str> = row.get(1)?;
+    let name: Arc<str> = row.get(1)?;
     match row.get(0)? {
         HOST => Ok(LimitKey::Host(name)),
         RESOLVER => Ok(LimitKey::Resolver(name)),

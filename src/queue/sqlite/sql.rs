@@ -105,9 +105,10 @@ pub(super) const LEFT_BEHIND: &str = "
            (SELECT data FROM checkpoint WHERE job = ?1),
            (SELECT previous FROM result WHERE job = ?1)
     FROM progress WHERE job = ?1 AND epoch = ?2";
-/// Leases the head of a lane up to a job.
+/// Leases the head of a lane up to a job. One that is leased already ends the whole turn, so the statement by itself need not be undone: no
+/// copy is made of what it changes.
 pub(super) const LEASE_UP_TO: &str = "
-    INSERT INTO lease (job, epoch, owner, lane)
+    INSERT OR FAIL INTO lease (job, epoch, owner, lane)
     SELECT job, epoch + 1, ?4, lane FROM ready
     WHERE priority = ?1 AND lane = ?2 AND job <= ?3 ORDER BY job";
 /// Leases one job.

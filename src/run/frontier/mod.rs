@@ -25,11 +25,11 @@ mod lane;
 mod line;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use self::aging::{Ages, Aging};
 use self::lane::{LaneState, Standing};
@@ -95,7 +95,7 @@ pub struct Parked {
 
 /// See the module.
 pub struct Frontier {
-    lanes: FxHashMap<LaneId, LaneState>,
+    lanes: HashMap<LaneId, LaneState>,
     /// Tags with a weight: the class of their lanes.
     classes: HashMap<Box<str>, Class>,
     /// The greatest weight.
@@ -207,13 +207,13 @@ impl Frontier {
             heaviest: schedule.weights.values().copied().max().unwrap_or(0).max(1),
             classes: schedule.weights.into_iter().enumerate().map(class).collect(),
             aging: schedule.aging.map(Aging::new),
-            lanes: FxHashMap::default(),
+            lanes: HashMap::default(),
             line: Default::default(),
             tickets: 0,
             passed: Default::default(),
             claimed: VecDeque::new(),
             served: Default::default(),
-            parked_on: HashMap::new(),
+            parked_on: HashMap::default(),
             parked_until: BTreeSet::new(),
             refusals: 0,
             held: 0,
@@ -513,7 +513,7 @@ impl Frontier {
             return vec![1; self.claimed.len()];
         }
         let class = |claim: &Claim| self.lanes.get(&claim.lane).map(|state| state.class);
-        let mut of_class: HashMap<(usize, usize), u128> = HashMap::new();
+        let mut of_class: HashMap<(usize, usize), u128> = HashMap::default();
         for claim in &self.claimed {
             let index = class(claim).map_or(0, |class| class.index);
             *of_class.entry((claim.urgency, index)).or_default() += 1;
@@ -732,7 +732,7 @@ fn enter(state: &mut LaneState, urgency: usize, tickets: &mut u64) -> Entry {
 }
 
 /// Whether a lane is in the line of that urgency under that entry.
-fn is_own(lanes: &FxHashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
+fn is_own(lanes: &HashMap<LaneId, LaneState>, urgency: usize, entry: &Entry) -> bool {
     let state = lanes.get(&entry.lane);
     state.is_some_and(|state| state.standing[urgency] == Standing::InLine(entry.ticket))
 }
