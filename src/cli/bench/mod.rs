@@ -32,7 +32,7 @@ A figure alone says little: a disk, a virtual machine or a neighbour may be slow
 measures orch and, in the same round, what this machine does without a queue. Compare the ratio.
 
   import   `orch queue import` of JSONL, beside a bulk insert of the same rows with rusqlite,
-           ids UNIQUE, 8,192 rows in a transaction
+           ids UNIQUE and in no order, 8,192 rows in a transaction
   drain    `orch queue run` of no-op jobs, beside one thread that does two UPDATEs for each,
            512 jobs in a transaction
   latency  from before a job is enqueued until an idle run starts it, beside an INSERT, a byte
