@@ -48,7 +48,7 @@ Nobody but this machine is asked, and your queue is not touched. All that is mad
 the end, also after Ctrl-C; a second one ends at once, and may leave a directory orch-bench-….",
     after_help = "\
 Examples:
-  orch bench                                   all four parts, about a minute
+  orch bench                                   all four parts, one or two minutes
   orch bench drain --jobs 1000000 --runs 5
   orch bench import latency --dir /mnt/ssd     how that disk does
   orch bench --format json | jq '.parts.drain.jobs_per_second.ratio.median'
