@@ -1,26 +1,31 @@
-//! What the benches of the queue share: one in a fresh folder, and how jobs come into it.
+//! What the benches share: where they measure, what they were asked for, and how they say what came of it.
+//!
+//! The last lines begin with `=`, one for each figure, in a form that docs/performance.md quotes:
+//! `= WHAT: FIGURE (particulars); budget: BOUND`.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use orch::job::{JobSpec, WallMs};
-use orch::queue::sqlite::{OpenOptions, SqliteStore};
-use orch::queue::store::{OnDuplicate, Store};
+use orch::bench::{Bench, Halt};
+use orch::clock::System;
 
-/// A new queue at `path`, durable as by default.
-pub(crate) fn new_queue(path: &Path) -> Box<dyn Store> {
-    let options = OpenOptions { create: true, ..OpenOptions::default() };
-    Box::new(SqliteStore::open(path, &options).expect("a new queue"))
+/// Measures in the directory for temporary files (`$TMPDIR`), with the binary of this build.
+pub(crate) fn bench() -> Bench {
+    let orch = Path::new(env!("CARGO_BIN_EXE_orch")).to_owned();
+    Bench::new(Arc::new(System::new()), &std::env::temp_dir(), orch, Halt::default())
+        .expect("a directory")
 }
 
-/// Inserts them in batches.
-pub(crate) fn insert(store: &mut dyn Store, specs: impl Iterator<Item = JobSpec>) {
-    let mut batch = Vec::with_capacity(8_192);
-    for spec in specs {
-        batch.push(spec);
-        if batch.len() == 8_192 {
-            store.insert(&batch, OnDuplicate::Skip, WallMs(0)).expect("an insert");
-            batch.clear();
-        }
+/// The numbers on the command line; the rest of `usual` where there are fewer.
+pub(crate) fn numbers<const N: usize>(mut usual: [usize; N]) -> [usize; N] {
+    let given = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
+    for (number, given) in usual.iter_mut().zip(given) {
+        *number = given;
     }
-    store.insert(&batch, OnDuplicate::Skip, WallMs(0)).expect("an insert");
+    usual
+}
+
+/// The line that is quoted.
+pub(crate) fn said(what: &str, figure: &str, particulars: &str, budget: &str) {
+    println!("= {what}: {figure} ({particulars}); budget: {budget}");
 }

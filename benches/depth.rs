@@ -17,7 +17,10 @@ mod common;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{insert, new_queue};
+use common::{bench, numbers, said};
+use orch::bench::figures::percentile_ms;
+use orch::bench::jobs::insert;
+use orch::bench::new_queue;
 use orch::handler::Context;
 use orch::job::{JobSpec, Key, LimitKey, Outcome};
 use orch::limit::Limits;
@@ -59,12 +62,12 @@ fn attempt(context: &Context<'_>, told: &Sender<Ran>) -> Outcome {
 }
 
 fn main() {
-    let depth = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok());
-    let depth = depth.unwrap_or(2_000_000);
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut store = new_queue(&folder.path().join("queue.sqlite"));
-    insert(&mut *store, (0..depth).map(|n| spec(n, FULL)));
-    insert(&mut *store, (0..OTHERS).map(other));
+    let [depth] = numbers([2_000_000]);
+    let bench = bench();
+    let folder = bench.fresh().expect("a folder");
+    let mut store = new_queue(&folder.path().join("queue.sqlite")).expect("a new queue");
+    insert(&mut *store, (0..depth).map(|n| spec(n, FULL)), bench.halt()).expect("jobs");
+    insert(&mut *store, (0..OTHERS).map(other), bench.halt()).expect("jobs");
     let mut enqueuing = store.fork().expect("a second handle");
     let one = KeyLimits { max_concurrent: Some(1), rate: None };
     let by_key = [(LimitKey::Host(FULL.into()), one)].into();
@@ -80,26 +83,29 @@ fn main() {
     let began = Instant::now();
     let run = std::thread::spawn(move || runner.run().expect("a run"));
     let ran_others: Vec<Ran> = (0..OTHERS).map(|_| ran.recv().expect("another one")).collect();
-    println!("{depth} jobs of a host that is full, and others; milliseconds");
-    println!("                 p50       p99       max");
+    println!("{depth} jobs of a host that is full, and others");
     let waits =
         ran_others.windows(2).map(|pair| pair[1].began.saturating_duration_since(pair[0].ended));
-    print("passed on", waits.collect());
+    print("passed on", &waits.collect::<Vec<_>>());
     let coming_in = (OTHERS..OTHERS + COMING_IN).map(|n| {
         let inserted = Instant::now();
-        insert(&mut *enqueuing, [other(n)].into_iter());
+        insert(&mut *enqueuing, [other(n)].into_iter(), bench.halt()).expect("an insert");
         ran.recv().expect("the one that came in").began.saturating_duration_since(inserted)
     });
-    print("come in", coming_in.collect());
-    print("began", vec![ran_others[0].began.saturating_duration_since(began)]);
+    print("come in", &coming_in.collect::<Vec<_>>());
+    print("began", &[ran_others[0].began.saturating_duration_since(began)]);
     stop.stop_now(StopCause::Asked);
     let report = run.join().expect("the run's thread");
     assert_eq!(report.done, (OTHERS + COMING_IN) as u64);
 }
 
-fn print(what: &str, mut waits: Vec<Duration>) {
-    waits.sort_unstable();
-    let at =
-        |part: usize| waits[(waits.len() * part / 100).min(waits.len() - 1)].as_secs_f64() * 1e3;
-    println!("{what:<10} {:>9.3} {:>9.3} {:>9.3}", at(50), at(99), at(100));
+fn print(what: &str, waits: &[Duration]) {
+    let at = |part| percentile_ms(waits, part);
+    let figure = format!("{:.3} ms p50, {:.3} p99, {:.3} at most", at(50), at(99), at(100));
+    said(
+        &format!("a full host, {what}"),
+        &figure,
+        &format!("{} waits", waits.len()),
+        "at most 10 ms",
+    );
 }

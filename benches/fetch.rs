@@ -1,26 +1,24 @@
 //! Small files over loopback: `orch queue run` (hashing, syncing, recording) beside `curl -Z` of the same URLs, both from
 //! nginx. Prints orch's time as a multiple of curl's, measured in turns.
 //!
-//! `cargo bench --bench fetch [-- RUNS]`; needs `nginx` and `curl` on the PATH and says so when they are not there.
+//! `cargo bench --bench fetch [-- RUNS [FILES]]`; needs `nginx` and `curl` on the PATH and says so when they are not there.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
-mod measure;
+mod common;
 
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use measure::{median, timed};
+use common::{bench, numbers, said};
+use orch::bench::fetch::{FILE_BYTES, fetch};
+use orch::bench::figures::Figures;
 
-const FILES: usize = 10_000;
-const FILE_BYTES: usize = 20_000;
 const PARALLEL: usize = 8;
-/// Out of the way: it is the workers that bound what is asked at the same time.
-const PER_HOST: usize = 64;
 
 /// The origin; ends with the bench.
 struct Nginx {
@@ -37,7 +35,7 @@ impl Drop for Nginx {
 }
 
 fn main() {
-    let runs = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(5) | 1;
+    let [runs, files] = numbers([5, 10_000]);
     for needed in ["nginx", "curl"] {
         if Command::new(needed)
             .arg("-V")
@@ -50,34 +48,36 @@ fn main() {
             return;
         }
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let bench = bench();
+    let folder = bench.fresh().expect("a folder");
     let root = folder.path();
-    make_files(root);
+    make_files(root, files);
     let nginx = serve(root);
-    let list = list(root, nginx.port);
-    println!("{FILES} files of {FILE_BYTES} bytes, {PARALLEL} at a time");
+    let urls = |n| format!("http://127.0.0.1:{}/{n}.pdf\n", nginx.port);
+    let list: String = (0..files).map(urls).collect();
+    println!("{files} files of {FILE_BYTES} bytes, {PARALLEL} at a time");
     println!("run   curl s   orch s   x curl");
-    let mut ratios = Vec::new();
+    let mut ratios = Figures::default();
     for run in 1..=runs {
         // A fresh folder for both, and nothing removed in between: file systems are slow to use again what was just freed.
         let place = root.join(format!("run{run}"));
         fs::create_dir(&place).expect("a folder for the run");
-        let config = curl_config(&place, nginx.port);
-        let (_, curl) = timed(|| curl_all(&config));
-        orch(&place, &["queue", "import", &list.to_string_lossy()]);
-        let (_, orch) = timed(|| orch(&place, &["queue", "run", "--drain", "--allow-private"]));
-        assert_eq!(files_below(&place.join("artifacts")), FILES, "every file is there");
+        let config = curl_config(&place, &list);
+        let (status, curl) = bench.timed(|| Ok(curl_all(&config))).expect("curl");
+        assert!(status.success(), "curl has them all");
+        let orch = fetch(&bench, &place, &list, files, PARALLEL).expect("orch");
         let ratio = orch.as_secs_f64() / curl.as_secs_f64();
         println!("{run:>3} {:>8.3} {:>8.3} {ratio:>8.2}", curl.as_secs_f64(), orch.as_secs_f64());
         ratios.push(ratio);
     }
-    println!("med {:>8} {:>8} {:>8.2}", "", "", median(ratios));
+    let particulars = format!("{files} files of {FILE_BYTES} bytes; {runs} runs");
+    said("fetch", &format!("{} x curl -Z", &ratios), &particulars, "at most 1.5");
 }
 
 /// The files: PDFs that differ.
-fn make_files(root: &Path) {
+fn make_files(root: &Path, files: usize) {
     fs::create_dir(root.join("www")).expect("a folder for files");
-    for n in 0..FILES {
+    for n in 0..files {
         let mut bytes = format!("%PDF-1.4\n% {n}\n").into_bytes();
         bytes.resize(FILE_BYTES - 30, b'x');
         bytes.extend_from_slice(b"\nstartxref\n9\n%%EOF\n");
@@ -110,50 +110,22 @@ fn serve(root: &Path) -> Nginx {
     nginx
 }
 
-fn curl_config(root: &Path, port: u16) -> PathBuf {
+fn curl_config(root: &Path, list: &str) -> PathBuf {
     fs::create_dir(root.join("curl")).expect("a folder for curl");
     let path = root.join("curl.txt");
     let mut file = fs::File::create(&path).expect("curl's list");
-    for n in 0..FILES {
+    for (n, url) in list.lines().enumerate() {
         let out = root.join("curl").join(format!("{n}.pdf"));
-        writeln!(file, "url = \"http://127.0.0.1:{port}/{n}.pdf\"\noutput = \"{}\"", out.display())
-            .expect("a line");
+        writeln!(file, "url = \"{url}\"\noutput = \"{}\"", out.display()).expect("a line");
     }
     path
 }
 
-fn curl_all(config: &Path) {
+fn curl_all(config: &Path) -> ExitStatus {
     let status = Command::new("curl")
         .args(["-Z", "--parallel-max", &PARALLEL.to_string(), "-s", "-K"])
         .arg(config)
         .stderr(Stdio::null())
         .status();
-    assert!(status.expect("curl").success(), "curl has them all");
-}
-
-fn list(root: &Path, port: u16) -> PathBuf {
-    let path = root.join("list.txt");
-    let mut file = fs::File::create(&path).expect("the list");
-    for n in 0..FILES {
-        writeln!(file, "http://127.0.0.1:{port}/{n}.pdf").expect("a line");
-    }
-    path
-}
-
-fn orch(place: &Path, args: &[&str]) {
-    let done = Command::new(env!("CARGO_BIN_EXE_orch"))
-        .args(args)
-        .current_dir(place)
-        .env_clear()
-        .env("HOME", place)
-        .env("ORCH_ORCHESTRATOR__MAX_PER_HOST", PER_HOST.to_string())
-        .env("ORCH_ORCHESTRATOR__MAX_WORKERS", PARALLEL.to_string())
-        .output()
-        .expect("orch");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
-fn files_below(folder: &Path) -> usize {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
-    entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
+    status.expect("curl")
 }

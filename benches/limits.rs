@@ -14,16 +14,15 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
 mod common;
-mod jobs;
-mod measure;
 
-use common::{insert, new_queue};
-use jobs::noop_jobs;
-use measure::{median, timed};
-use orch::handler::Noop;
+use common::{bench, numbers, said};
+use orch::bench::drain::drain;
+use orch::bench::figures::Figures;
+use orch::bench::jobs::{insert, noop_jobs};
+use orch::bench::{Bench, new_queue};
 use orch::job::{LimitKey, WallMs};
 use orch::limit::Limits;
-use orch::run::{RunOptions, Runner};
+use orch::run::RunOptions;
 use orch::share::KeyLimits;
 
 const HOSTS: usize = 1_000;
@@ -46,9 +45,8 @@ const WAYS: [(&str, Way); 4] = [
 ];
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
-    let jobs = numbers.next().unwrap_or(100_000);
-    let runs = numbers.next().unwrap_or(5) | 1;
+    let [jobs, runs] = numbers([100_000, 5]);
+    let bench = bench();
     println!(
         "{jobs} no-op jobs, 8 workers; over {HOSTS} hosts, jobs/s as a part of those without hosts"
     );
@@ -58,47 +56,44 @@ fn main() {
     let ways: Vec<_> = WAYS.into_iter().filter(|(name, _)| all || is_asked(name)).collect();
     let heads: String = ways.iter().map(|(name, _)| format!("{name:>10}")).collect();
     println!("run{heads}   (without hosts, jobs/s)");
-    let mut ratios = vec![Vec::new(); ways.len()];
+    let mut ratios = vec![Figures::default(); ways.len()];
     for run in 1..=runs {
         let mut line = format!("{run:>3}");
-        let mut plain = Vec::new();
+        let mut plain = Figures::default();
         for (&(_, way), ratios) in ways.iter().zip(&mut ratios) {
             // Now the one first, now the other.
             let (free, limited) = if run % 2 == 0 {
-                let free = drain(jobs, None);
-                (free, drain(jobs, Some(way)))
+                let free = seconds(&bench, jobs, None);
+                (free, seconds(&bench, jobs, Some(way)))
             } else {
-                let limited = drain(jobs, Some(way));
-                (drain(jobs, None), limited)
+                let limited = seconds(&bench, jobs, Some(way));
+                (seconds(&bench, jobs, None), limited)
             };
-            let ratio = free / limited;
-            line += &format!("{ratio:>10.2}");
-            ratios.push(ratio);
+            line += &format!("{:>10.2}", free / limited);
+            ratios.push(free / limited);
             plain.push(jobs as f64 / free);
         }
-        plain.push(plain[0]);
-        println!("{line}   ({:.0})", median(plain));
+        println!("{line}   ({:.0})", plain.median());
     }
-    let medians: String =
-        ratios.into_iter().map(|ratios| format!("{:>10.2}", median(ratios))).collect();
-    println!("med{medians}");
+    for ((name, _), ratios) in ways.iter().zip(&ratios) {
+        let figure = format!("{ratios} x the rate without hosts");
+        let particulars = format!("{jobs} jobs over {HOSTS} hosts; {runs} runs");
+        said(&format!("limits, {name}"), &figure, &particulars, "at least 0.85");
+    }
 }
 
 /// Seconds that a drain takes.
-fn drain(jobs: usize, way: Option<Way>) -> f64 {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("queue.sqlite");
-    let mut store = new_queue(&path);
-    insert(&mut *store, noop_jobs(jobs, if way.is_some() { HOSTS } else { 0 }, 0));
+fn seconds(bench: &Bench, jobs: usize, way: Option<Way>) -> f64 {
+    let folder = bench.fresh().expect("a folder");
+    let mut store = new_queue(&folder.path().join("queue.sqlite")).expect("a new queue");
+    let hosts = if way.is_some() { HOSTS } else { 0 };
+    insert(&mut *store, noop_jobs(jobs, hosts, 0), bench.halt()).expect("jobs");
     // Alive until the drain is over, and idle.
     let mut other = store.fork().expect("a second handle");
     let _beside = (way == Some(Way::Shared)).then(|| other.register(WallMs(0)).expect("an owner"));
     let options =
         RunOptions { limits: way.map(limits).unwrap_or_default(), ..RunOptions::default() };
-    let runner = Runner::new(store).options(options).handler("noop", Noop).expect("a good kind");
-    let (report, took) = timed(|| runner.drain().expect("a drain"));
-    assert_eq!(report.done, jobs as u64);
-    took.as_secs_f64()
+    drain(bench, store, options, jobs).expect("a drain").as_secs_f64()
 }
 
 fn limits(way: Way) -> Limits {

@@ -7,14 +7,13 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says so by panicking")]
 
 mod common;
-mod jobs;
-mod measure;
 
-use common::{insert, new_queue};
-use jobs::noop_jobs;
-use measure::{median, timed};
-use orch::handler::Noop;
-use orch::run::{RunOptions, Runner};
+use common::{bench, numbers, said};
+use orch::bench::drain::drain;
+use orch::bench::figures::Figures;
+use orch::bench::jobs::{insert, noop_jobs};
+use orch::bench::new_queue;
+use orch::run::RunOptions;
 
 const HOSTS: usize = 10;
 const JOBS_PER_HOST: usize = 400;
@@ -23,7 +22,8 @@ const WORKERS: usize = 40;
 const PER_HOST: u32 = 4;
 
 fn main() {
-    let runs = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(5) | 1;
+    let [runs] = numbers([5]);
+    let bench = bench();
     let work_seconds = (HOSTS * JOBS_PER_HOST) as f64 * JOB_MS as f64 / 1_000.0;
     let by_workers = work_seconds / WORKERS as f64;
     let by_host = work_seconds / HOSTS as f64 / f64::from(PER_HOST);
@@ -33,20 +33,18 @@ fn main() {
     );
     println!("lower bound {bound:.3} s");
     println!("run   seconds   x bound");
-    let mut ratios = Vec::new();
+    let mut ratios = Figures::default();
+    let jobs = HOSTS * JOBS_PER_HOST;
     for run in 1..=runs {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut store = new_queue(&folder.path().join("queue.sqlite"));
-        insert(&mut *store, noop_jobs(HOSTS * JOBS_PER_HOST, HOSTS, JOB_MS));
+        let folder = bench.fresh().expect("a folder");
+        let mut store = new_queue(&folder.path().join("queue.sqlite")).expect("a new queue");
+        insert(&mut *store, noop_jobs(jobs, HOSTS, JOB_MS), bench.halt()).expect("jobs");
         let mut options = RunOptions { workers: WORKERS, ..RunOptions::default() };
         options.limits.max_per_host = Some(PER_HOST);
-        let runner =
-            Runner::new(store).options(options).handler("noop", Noop).expect("a good kind");
-        let (report, took) = timed(|| runner.drain().expect("a drain"));
-        assert_eq!(report.done, (HOSTS * JOBS_PER_HOST) as u64);
-        let ratio = took.as_secs_f64() / bound;
-        println!("{run:>3} {:>9.3} {ratio:>9.2}", took.as_secs_f64());
-        ratios.push(ratio);
+        let took = drain(&bench, store, options, jobs).expect("a drain").as_secs_f64();
+        println!("{run:>3} {took:>9.3} {:>9.2}", took / bound);
+        ratios.push(took / bound);
     }
-    println!("med {:>9} {:>9.2}", "", median(ratios));
+    let particulars = format!("{bound:.3} s; {runs} runs");
+    said("skew", &format!("{} x the lower bound", &ratios), &particulars, "at most 1.1");
 }

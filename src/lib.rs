@@ -40,8 +40,9 @@
 //! ```
 //!
 //! `job` is their common vocabulary, `share` what processes know of a key and how they divide its limit, `clock` the only place that asks the time, `process` knows process
-//! groups, `telemetry` listens to the events of a run, `config` holds the settings, and `cli` composes it all.
+//! groups, `telemetry` listens to the events of a run, `bench` measures the machine, `config` holds the settings, and `cli` composes it all.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -15,6 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("queue", &["job", "share", "clock", "process"]),
     ("handler", &["job", "share", "clock", "process", "limit"]),
     ("run", &["job", "share", "clock", "process", "queue", "limit", "handler"]),
+    ("bench", &["job", "clock", "queue", "handler", "run"]),
     ("telemetry", &["job", "share", "clock", "queue", "limit", "run"]),
     ("config", &["job", "share", "limit"]),
 ];

@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::config::Flag;
 use crate::job::{Reason, State};
 
-use super::{completions, config, demo, doctor, enqueue, explain, export, forecast, hosts, import};
+use super::{
+    bench, completions, config, demo, doctor, enqueue, explain, export, forecast, hosts, import,
+};
 use super::{list, man, prune, resolve, retry_failed, run, show, stats};
 
 /// Takes a large pile of work and gets it done
@@ -34,6 +36,7 @@ Examples:
   orch queue retry-failed                  give what failed another chance
   orch resolve 10.1371/journal.pone.0214986   who knows an open copy, and who does not
   orch doctor                              is everything there that a run needs
+  orch bench                               how fast this machine is, beside its own limit
   orch config show                         every setting, and where it came from
 
 Exit codes:
@@ -95,6 +98,8 @@ pub enum Command {
     Resolve(resolve::ResolveArgs),
     /// Check everything a run needs, and ask each service one question
     Doctor(doctor::DoctorArgs),
+    #[expect(missing_docs, reason = "as for the commands of `orch queue`")]
+    Bench(bench::BenchArgs),
     /// Show and check the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::bench::BenchError;
 use crate::config::ConfigError;
 use crate::handler::{FetchSetupError, OffReason};
 use crate::intake::{LineError, ReadError, RejectsError};
@@ -140,6 +141,9 @@ pub enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// A measurement came to nothing.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// No job of that id.
     #[error("there is no job {id} in {queue}")]
     NoSuchJob {
@@ -178,6 +182,7 @@ impl CliError {
             | CliError::Rejects(_)
             | CliError::Output(_)
             | CliError::File { .. }
+            | CliError::Bench(_)
             | CliError::NoSuchJob { .. } => 1,
         }
     }
@@ -197,7 +202,9 @@ impl CliError {
                 "the second argument is one JSON object, in quotes: '{\"url\": \"https://…\"}'"
                     .into(),
             ),
-            CliError::Store(error) | CliError::Run(RunError::Store(error)) => store_hint(error),
+            CliError::Store(error)
+            | CliError::Run(RunError::Store(error))
+            | CliError::Bench(BenchError::Store(error)) => store_hint(error),
             CliError::Fetch(FetchSetupError::Out { source, .. }) => io_hint(source),
             CliError::Fetch(FetchSetupError::Client(_) | FetchSetupError::Plan(_)) => {
                 Some("`orch config show` says where each setting came from".to_owned())
@@ -211,7 +218,9 @@ impl CliError {
             ),
             CliError::Read(error) => read_hint(error),
             CliError::Rejects(_) => Some("name another file with --rejects FILE".into()),
-            CliError::File { source, .. } => io_hint(source),
+            CliError::File { source, .. } | CliError::Bench(BenchError::Io { source, .. }) => {
+                io_hint(source)
+            }
             CliError::NoSuchJob { .. } => {
                 Some("`orch queue list` names the jobs there are".to_owned())
             }
@@ -230,6 +239,7 @@ impl CliError {
             | CliError::UnknownKind { .. }
             | CliError::Output(_)
             | CliError::Log(_)
+            | CliError::Bench(_)
             | CliError::Key(_) => None,
         }
     }

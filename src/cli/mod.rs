@@ -9,6 +9,7 @@
 
 mod args;
 mod asking;
+mod bench;
 mod completions;
 mod config;
 mod demo;
@@ -100,10 +101,13 @@ fn dispatch(
             let done = config::run(&mut out, command, &sources(cli.global.flags()), &environment);
             return ended(done, &mut out);
         }
-        Command::Queue(_) | Command::Resolve(_) | Command::Doctor(_) => {}
+        Command::Queue(_) | Command::Resolve(_) | Command::Doctor(_) | Command::Bench(_) => {}
     }
     let mut flags = cli.global.flags();
     if let Command::Queue(QueueCommand::Run(args)) = &cli.command {
+        flags.extend(args.flags());
+    }
+    if let Command::Bench(args) = &cli.command {
         flags.extend(args.flags());
     }
     let config = Config::load(&sources(flags))?;
@@ -113,6 +117,7 @@ fn dispatch(
         Command::Queue(command) => queue(&mut session, command, &environment),
         Command::Resolve(args) => resolve::run(&mut session, args, &environment),
         Command::Doctor(args) => doctor::run(&mut session, args, &environment),
+        Command::Bench(args) => bench::run(&mut session, args),
         // Done above.
         Command::Completions(_) | Command::Demo(_) | Command::Man(_) | Command::Config(_) => {
             Ok(Exit::Ok)

@@ -1,5 +1,6 @@
 //! What people and scripts see: every command through the real binary, exit codes included.
 
+mod bench;
 mod config;
 mod doctor;
 mod errors;
