@@ -36,6 +36,9 @@ const SCHEMA: i64 = 4;
 
 const PAGE_BYTES: u32 = 4_096;
 
+/// A log that grew larger is cut back to so many bytes when it begins anew.
+pub(super) const MAX_LOG_KEPT: i64 = 64 << 20;
+
 /// How the WAL and its syncs are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Durability {
@@ -311,15 +314,14 @@ fn configure(
         Cache::Large => 32 * 1024,
         Cache::Small => 4 * 1024,
     };
-    let pragmas: [(&str, &dyn rusqlite::ToSql); 7] = [
+    let pragmas: [(&str, &dyn rusqlite::ToSql); 6] = [
         ("synchronous", &synchronous),
         ("cache_size", &-cache_kib),
         ("temp_store", &"MEMORY"),
         ("foreign_keys", &"OFF"),
         ("trusted_schema", &"OFF"),
-        // 16 MiB: a page that is written by many commits goes to the database once.
-        ("wal_autocheckpoint", &4_096),
-        ("journal_size_limit", &(64_i64 << 20)),
+        // What a log that has grown is cut back to.
+        ("journal_size_limit", &MAX_LOG_KEPT),
     ];
     for (name, value) in pragmas {
         conn.pragma_update(None, name, value).map_err(at)?;

@@ -32,23 +32,21 @@ const SLICE: i64 = (1 << 48) / SLICES;
 const LATELY: &str = "seen_lately";
 const NEXT_SLICE: &str = "next_slice";
 
-/// Gives each hash that no row has to a row; of two that are alike, to the first. The first of `hashes` gets `first_row`,
-/// each further one the next; `None` gets none. Returns which got theirs.
+/// Gives each hash of `order` that no row has to a row; of two that are alike, to the first. `order` are places in `hashes`, by hash
+/// and then place. The first of `hashes` gets `first_row`, each further one the next. Returns which got theirs.
 pub(super) fn claim(
     batch: &Batch<'_>,
-    hashes: &[Option<IdHash>],
+    hashes: &[IdHash],
+    order: &[usize],
     first_row: i64,
 ) -> Worked<Vec<bool>> {
-    let places = hashes.iter().enumerate();
-    let mut sorted: Vec<(i64, usize)> =
-        places.filter_map(|(at, hash)| Some(((*hash)?.seen(), at))).collect();
-    sorted.sort_unstable();
     let any_seen = batch.number(sql::ANY_SEEN, ())? == Some(1);
     let mut is_seen = batch.conn.prepare_cached(sql::IS_SEEN)?;
     let mut claim = batch.conn.prepare_cached(sql::CLAIM)?;
     let mut claimed = vec![false; hashes.len()];
     let mut new = 0;
-    for (hash, at) in sorted {
+    for at in order.iter().copied() {
+        let hash = hashes[at].seen();
         if any_seen && is_seen.exists([hash])? {
             continue;
         }
@@ -105,17 +103,22 @@ pub(super) fn find(conn: &Connection, id: &ArtifactId, hash: IdHash) -> Worked<O
     Ok(None)
 }
 
-/// Takes its hash away from a row.
-pub(super) fn forget(batch: &Batch<'_>, hash: IdHash, job: JobRow) -> Worked<()> {
-    let [lately, others @ ..] = sql::DELETE_SEEN;
-    if batch.run(lately, (hash.seen(), job.0))? == 1 {
-        return set_counter(batch, LATELY, counter(batch, LATELY)? - 1);
+/// Takes their hashes away from rows. `gone` is in the order of the hashes: neighbours lie on the same pages.
+pub(super) fn forget(batch: &Batch<'_>, gone: &[(IdHash, JobRow)]) -> Worked<()> {
+    let mut from_lately = 0;
+    for (hash, job) in gone {
+        let key = (hash.seen(), job.0);
+        if batch.run(sql::DELETE_SEEN_LATELY, key)? == 1 {
+            from_lately += 1;
+        } else {
+            let gone = batch.run(sql::DELETE_SEEN, key)? + batch.run(sql::DELETE_SEEN_TOO, key)?;
+            batch.changed_one(gone, *job)?;
+        }
     }
-    let mut gone = 0;
-    for table in others {
-        gone += batch.run(table, (hash.seen(), job.0))?;
+    match from_lately {
+        0 => Ok(()),
+        _ => set_counter(batch, LATELY, counter(batch, LATELY)? - from_lately),
     }
-    batch.changed_one(gone, job)
 }
 
 /// A count of the store's own.

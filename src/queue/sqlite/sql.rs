@@ -4,6 +4,23 @@
 
 pub(super) mod keys;
 
+/// Takes the write lock.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Makes what was written last.
+pub(super) const COMMIT: &str = "COMMIT";
+/// Undoes it.
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+/// Carries the log over into the database, beside whoever reads and writes.
+pub(super) const CARRY_OVER: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Carries it over with the write lock.
+pub(super) const PRESS: &str = "PRAGMA wal_checkpoint(FULL)";
+/// How many pages the database has.
+pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
+/// How many bytes each.
+pub(super) const PAGE_BYTES: &str = "PRAGMA page_size";
+/// What is wrong with its structure: three sentences at most. Reads all of it.
+pub(super) const CHECK: &str = "PRAGMA quick_check(3)";
+
 /// A count of the store's own.
 pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
 /// Sets it.
@@ -14,6 +31,11 @@ pub(super) const INSERT_JOB: &str = "
     INSERT INTO job (id, enqueued_at_ms, at_ms, priority, lane, max_attempts, timeout_seconds, artifact_id,
                      retry, tags, payload)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+/// Makes new jobs ready, from a row to another, whose time has come.
+pub(super) const PLACE_NEW: &str = "
+    INSERT INTO ready (priority, lane, job, epoch)
+    SELECT priority, lane, id, 0 FROM job WHERE id BETWEEN ?1 AND ?2 AND at_ms IS NULL
+    ORDER BY priority, lane, id";
 /// Replaces all of a job but its id, row and time of enqueueing.
 pub(super) const REPLACE_JOB: &str = "
     UPDATE job SET at_ms = ?2, priority = ?3, lane = ?4, max_attempts = ?5, timeout_seconds = ?6, retry = ?7,
@@ -33,11 +55,9 @@ pub(super) const SEEN: &str = "
     UNION ALL SELECT job FROM seen WHERE hash = ?1
     UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
 /// Takes the hash away from a row.
-pub(super) const DELETE_SEEN: [&str; 3] = [
-    "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2",
-    "DELETE FROM seen WHERE hash = ?1 AND job = ?2",
-    "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2",
-];
+pub(super) const DELETE_SEEN_LATELY: &str = "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2";
+pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
+pub(super) const DELETE_SEEN_TOO: &str = "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2";
 /// Copies a slice of the hashes seen lately to where the others are.
 pub(super) const COPY_SLICE: &str = "
     INSERT INTO seen (hash, job) SELECT hash, job FROM seen_lately WHERE hash BETWEEN ?1 AND ?2 ORDER BY hash";
@@ -255,10 +275,9 @@ pub(super) const ADD_TALLY: &str = "
 pub(super) const DROP_EMPTY_TALLY: &str = "
     DELETE FROM tally WHERE dimension = ?1 AND key = ?2
         AND queued = 0 AND done = 0 AND skipped = 0 AND error = 0 AND attempts = 0";
-/// All counts of a dimension that some job is in.
+/// Counts of a dimension from a name on.
 pub(super) const TALLIES: &str = "
-    SELECT key, queued, done, skipped, error FROM tally
-    WHERE dimension = ?1 AND (queued <> 0 OR done <> 0 OR skipped <> 0 OR error <> 0)";
+    SELECT key, queued, done, skipped, error FROM tally WHERE dimension = ?1 AND key >= ?2 ORDER BY key LIMIT ?3";
 /// The jobs queued under one value of a dimension, leased ones among them.
 pub(super) const QUEUED_UNDER: &str = "SELECT queued FROM tally WHERE dimension = ?1 AND key = ?2";
 /// How attempts under one value of a dimension have gone.

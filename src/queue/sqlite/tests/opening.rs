@@ -201,7 +201,7 @@ fn the_options_reach_sqlite() {
     assert_eq!(ask(&store, "synchronous"), "2");
     // As every handle after the first is opened.
     let conn = super::super::open::reopen(&place.path(), &options()).unwrap();
-    let fork = SqliteStore::over(conn, std::sync::Arc::clone(&store.shared));
+    let fork = SqliteStore::over(conn, std::sync::Arc::clone(&store.shared)).unwrap();
     assert_eq!(ask(&fork, "synchronous"), "2");
     drop((fork, store));
     let other = OpenOptions { wal_mode: false, durability: Durability::Normal, ..options() };

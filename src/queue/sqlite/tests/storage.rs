@@ -1,8 +1,11 @@
 //! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
 
+use std::ops::ControlFlow;
+
 use super::{NOW, Place, insert, options, settlement, specs, turn};
 use crate::job::{ErrorReason, JobSpec, Key, Outcome, State};
 use crate::queue::sqlite::row::IdHash;
+use crate::queue::sqlite::stint::{ASK_EVERY, Stint};
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql, view};
 use crate::queue::store::{Dimension, Filter, Inserted, OnDuplicate, Settled, Store};
 
@@ -212,4 +215,70 @@ fn a_page_that_matches_little_ends_early_and_says_where_to_go_on() {
     assert!(first.jobs.is_empty());
     let second = store.list(&filter, first.next, 5).unwrap();
     assert_eq!((second.jobs.len(), second.next), (1, None));
+}
+
+/// A page of large jobs must neither fill the memory nor keep its snapshot while megabytes are read.
+#[test]
+fn a_page_of_large_jobs_ends_early_and_says_where_to_go_on() {
+    let place = Place::new();
+    let mut store = place.open();
+    let large = || format!("{{\"x\":\"{}\"}}", "y".repeat(view::MAX_PAGE_BYTES / 4));
+    let jobs: Vec<_> = specs(10).into_iter().map(|spec| spec.with_payload(large())).collect();
+    store.insert(&jobs, OnDuplicate::Skip, NOW).unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(&Filter::default(), after, 1_000).unwrap();
+        assert!(page.jobs.len() <= 4, "{}", page.jobs.len());
+        found.extend(page.jobs.into_iter().map(|job| job.row.0));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_walk_whose_time_is_over_ends_soon_and_goes_on_where_it_was() {
+    let place = Place::new();
+    let mut store = place.open();
+    insert(&mut store, 1_000);
+    let (mut passed, mut after, mut stretches) = (0, Some(crate::job::JobRow(0)), 0);
+    while let Some(row) = after {
+        after = store
+            .read(|conn, _| {
+                view::walk(conn, view::Walk::All, row, Stint::over(), |_| {
+                    passed += 1;
+                    ControlFlow::Continue(())
+                })
+            })
+            .unwrap();
+        stretches += 1;
+    }
+    assert_eq!(passed, 1_000);
+    assert_eq!(stretches, 1_000 / ASK_EVERY + 1);
+}
+
+#[test]
+fn counts_by_name_read_in_many_pages_are_those_read_in_one() {
+    let place = Place::new();
+    let mut store = place.open();
+    let spec = |n: usize| {
+        let key = Key::new(None, (n > 0).then(|| format!("h{}.example", n % 7)).as_deref());
+        JobSpec { key: key.unwrap(), ..JobSpec::new(&format!("job:{n}"), "noop").unwrap() }
+    };
+    store.insert(&(0..40).map(spec).collect::<Vec<_>>(), OnDuplicate::Skip, NOW).unwrap();
+    let owner = store.register(NOW).unwrap();
+    turn(&mut store, &owner, &[], 2);
+    let all = store.counts_by(Dimension::Host).unwrap();
+    assert_eq!((all.len(), all[7].0.as_str()), (8, "-"));
+    for most in 1..10 {
+        let mut named = view::NamedCounts::begin();
+        let mut pages = 1;
+        while !store.read(|conn, lanes| named.go_on(conn, lanes, Dimension::Host, most)).unwrap() {
+            pages += 1;
+        }
+        assert_eq!(named.sorted(), all, "in pages of {most}");
+        assert_eq!(pages, 8 / most + 1);
+    }
 }
