@@ -105,14 +105,17 @@ pub(super) fn find(conn: &Connection, id: &ArtifactId, hash: IdHash) -> Worked<O
 
 /// Takes their hashes away from rows. `gone` is in the order of the hashes: neighbours lie on the same pages.
 pub(super) fn forget(batch: &Batch<'_>, gone: &[(IdHash, JobRow)]) -> Worked<()> {
+    let mut lately = batch.conn.prepare_cached(sql::DELETE_SEEN_LATELY)?;
+    let mut seen = batch.conn.prepare_cached(sql::DELETE_SEEN)?;
     let mut from_lately = 0;
     for (hash, job) in gone {
         let key = (hash.seen(), job.0);
-        if batch.run(sql::DELETE_SEEN_LATELY, key)? == 1 {
-            from_lately += 1;
-        } else {
-            let gone = batch.run(sql::DELETE_SEEN, key)? + batch.run(sql::DELETE_SEEN_TOO, key)?;
-            batch.changed_one(gone, *job)?;
+        if seen.execute(key)? == 1 {
+            continue;
+        }
+        match lately.execute(key)? {
+            0 => batch.changed_one(batch.run(sql::DELETE_SEEN_TOO, key)?, *job)?,
+            _ => from_lately += 1,
         }
     }
     match from_lately {

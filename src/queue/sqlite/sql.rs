@@ -18,6 +18,8 @@ pub(super) const PRESS: &str = "PRAGMA wal_checkpoint(FULL)";
 pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
 /// How many bytes each.
 pub(super) const PAGE_BYTES: &str = "PRAGMA page_size";
+/// Lets a connection that writes much keep 128 MiB of pages: ids come in no order, and each falls on another page of the hashes of millions.
+pub(super) const LARGE_CACHE: &str = "PRAGMA cache_size = -131072";
 /// What is wrong with its structure: three sentences at most. Reads all of it.
 pub(super) const CHECK: &str = "PRAGMA quick_check(3)";
 
@@ -208,8 +210,6 @@ pub(super) const INSERT_ATTEMPT: &str = "
 pub(super) const TRIM_ATTEMPTS: &str = "
     DELETE FROM attempt WHERE job = ?1 AND epoch <=
         (SELECT epoch FROM attempt WHERE job = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET ?2)";
-/// Drops the story.
-pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
 /// The story, oldest first.
 pub(super) const ATTEMPTS: &str = "
     SELECT epoch, outcome, reason, message, started_at_ms, elapsed_ms
@@ -217,8 +217,14 @@ pub(super) const ATTEMPTS: &str = "
 /// Deletes what came of a finished job that is as it was when it was read.
 pub(super) const DELETE_PROGRESS: &str =
     "DELETE FROM progress WHERE job = ?1 AND epoch = ?2 AND state = ?3";
-/// Deletes a job.
-pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1";
+/// The ids from a row to another.
+pub(super) const ARTIFACT_IDS: &str =
+    "SELECT artifact_id FROM job WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+/// Deletes the jobs from a row to another, and their particulars, stories and checkpoints.
+pub(super) const DELETE_JOBS: &str = "DELETE FROM job WHERE id BETWEEN ?1 AND ?2";
+pub(super) const DELETE_RESULTS: &str = "DELETE FROM result WHERE job BETWEEN ?1 AND ?2";
+pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job BETWEEN ?1 AND ?2";
+pub(super) const DELETE_CHECKPOINTS: &str = "DELETE FROM checkpoint WHERE job BETWEEN ?1 AND ?2";
 
 /// A lane by its names.
 pub(super) const LANE_BY_NAMES: &str =

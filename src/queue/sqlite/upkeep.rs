@@ -14,7 +14,7 @@ use super::seen;
 use super::sql;
 use super::stint::Stint;
 use super::view::{self, Walk, Walked};
-use crate::job::{ArtifactId, Epoch, Event, JobRow, Reason, State, WallMs};
+use crate::job::{Epoch, Event, JobRow, Reason, State, WallMs};
 use crate::queue::store::{RetryFilter, StoreError, Swept};
 
 impl SqliteStore {
@@ -106,32 +106,47 @@ fn requeue(batch: &mut Batch<'_>, job: &Walked, now: WallMs) -> Worked<bool> {
 /// Deletes finished jobs and all that is known of them, those that are as they were found. Returns how many.
 fn delete(batch: &mut Batch<'_>, jobs: &[Walked], forget: bool) -> Worked<usize> {
     let mut gone = Vec::with_capacity(jobs.len());
+    let mut statement = batch.conn.prepare_cached(sql::DELETE_PROGRESS)?;
     for job in jobs {
-        if batch.run(sql::DELETE_PROGRESS, (job.job.0, job.epoch, job.state.code()))? == 0 {
-            continue;
+        if statement.execute((job.job.0, job.epoch, job.state.code()))? == 1 {
+            gone.push(job.job);
+            batch.tally.finished(job.lane, job.state, job.reason, -1);
         }
-        gone.push((IdHash::of(&artifact_id(batch, job.job)?), job.job));
-        batch.changed_one(batch.run(sql::DELETE_JOB, [job.job.0])?, job.job)?;
-        for sql in [sql::DELETE_RESULT, sql::DELETE_ATTEMPTS, sql::DELETE_CHECKPOINT] {
-            batch.run(sql, [job.job.0])?;
-        }
-        batch.tally.finished(job.lane, job.state, job.reason, -1);
     }
-    gone.sort_unstable();
-    seen::forget(batch, &gone)?;
+    // Neighbours go together: each has a row, so what lies between the first and the last is these.
+    let mut hashes = Vec::with_capacity(gone.len());
+    for run in gone.chunk_by(|one, next| one.0 + 1 == next.0) {
+        delete_run(batch, run, &mut hashes)?;
+    }
+    hashes.sort_unstable();
+    seen::forget(batch, &hashes)?;
     if !forget {
-        for (hash, _) in &gone {
-            batch.run(sql::INSERT_PRUNED, [hash.0])?;
+        let mut statement = batch.conn.prepare_cached(sql::INSERT_PRUNED)?;
+        for (hash, _) in &hashes {
+            statement.execute([hash.0])?;
         }
     }
     Ok(gone.len())
 }
 
-fn artifact_id(batch: &Batch<'_>, job: JobRow) -> Worked<ArtifactId> {
-    let mut statement = batch.conn.prepare_cached(sql::ARTIFACT_ID)?;
-    let mut rows = statement.query([job.0])?;
-    match rows.next()? {
-        Some(row) => row::artifact_id(row::text(row, 0)?.unwrap_or_default()),
-        None => Err(Fault::Corrupt(format!("job {} is missing", job.0))),
+/// Deletes jobs of which each has the row after that of the one before, and adds the hashes of their ids.
+fn delete_run(batch: &Batch<'_>, run: &[JobRow], hashes: &mut Vec<(IdHash, JobRow)>) -> Worked<()> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+    let before = hashes.len();
+    let range = (first.0, last.0);
+    let mut statement = batch.conn.prepare_cached(sql::ARTIFACT_IDS)?;
+    let mut rows = statement.query(range)?;
+    for job in (first.0..=last.0).map(JobRow) {
+        let Some(row) = rows.next()? else {
+            return Err(Fault::Corrupt(format!("job {} is missing", job.0)));
+        };
+        let id = row::artifact_id(row::text(row, 0)?.unwrap_or_default())?;
+        hashes.push((IdHash::of(&id), job));
     }
+    let gone = batch.run(sql::DELETE_JOBS, range)?;
+    batch.changed_one(usize::from(gone == hashes.len() - before), *first)?;
+    for sql in [sql::DELETE_RESULTS, sql::DELETE_ATTEMPTS, sql::DELETE_CHECKPOINTS] {
+        batch.run(sql, range)?;
+    }
+    Ok(())
 }
