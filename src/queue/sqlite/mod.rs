@@ -89,8 +89,6 @@ pub struct SqliteStore {
     log: Log,
     waiting: Waiting,
     last_write: LastWrite,
-    /// Whether it has the memory of one that writes much.
-    has_large_cache: bool,
     lanes: Lanes,
     beats: Beats,
     configurations: Configurations,
@@ -141,7 +139,6 @@ impl SqliteStore {
             log,
             waiting,
             last_write: LastWrite::default(),
-            has_large_cache: false,
             lanes: Lanes::default(),
             beats: Beats::default(),
             configurations: Configurations::default(),
@@ -171,10 +168,6 @@ impl SqliteStore {
         work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
     ) -> Result<T, StoreError> {
         let patience = self.shared.options.busy_timeout;
-        if writer == Writer::Bulk && !std::mem::replace(&mut self.has_large_cache, true) {
-            // With less memory it is slower.
-            let _ = self.conn.execute_batch(sql::LARGE_CACHE);
-        }
         let lanes = &mut self.lanes;
         match write(&self.conn, patience, writer, &mut self.waiting, lanes, work) {
             Ok((value, bells, last_write)) => {

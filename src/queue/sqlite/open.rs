@@ -24,15 +24,16 @@ use crate::queue::store::StoreError;
 const APPLICATION_ID: i32 = 0x6f72_6368;
 
 /// Every step of the schema, oldest first: name as refinery has it, and text.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("V1__queue", include_str!("migrations/V1__queue.sql")),
     ("V2__yield", include_str!("migrations/V2__yield.sql")),
     ("V3__shares", include_str!("migrations/V3__shares.sql")),
     ("V4__lanes", include_str!("migrations/V4__lanes.sql")),
+    ("V5__seen_newest", include_str!("migrations/V5__seen_newest.sql")),
 ];
 
 /// The schema this version knows.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 
 const PAGE_BYTES: u32 = 4_096;
 

@@ -18,8 +18,6 @@ pub(super) const PRESS: &str = "PRAGMA wal_checkpoint(FULL)";
 pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
 /// How many bytes each.
 pub(super) const PAGE_BYTES: &str = "PRAGMA page_size";
-/// Lets a connection that writes much keep 128 MiB of pages: ids come in no order, and each falls on another page of the hashes of millions.
-pub(super) const LARGE_CACHE: &str = "PRAGMA cache_size = -131072";
 /// What is wrong with its structure: three sentences at most. Reads all of it.
 pub(super) const CHECK: &str = "PRAGMA quick_check(3)";
 
@@ -43,23 +41,32 @@ pub(super) const REPLACE_JOB: &str = "
     UPDATE job SET at_ms = ?2, priority = ?3, lane = ?4, max_attempts = ?5, timeout_seconds = ?6, retry = ?7,
                    tags = ?8, payload = ?9
     WHERE id = ?1";
-/// Whether any hash has left the small table.
-pub(super) const ANY_SEEN: &str = "SELECT EXISTS (SELECT 1 FROM seen)";
+/// Whether any hash has left the smallest table.
+pub(super) const ANY_SEEN: &str =
+    "SELECT EXISTS (SELECT 1 FROM seen_lately) OR EXISTS (SELECT 1 FROM seen)";
 /// Whether a hash has.
-pub(super) const IS_SEEN: &str = "SELECT 1 FROM seen WHERE hash = ?1";
+pub(super) const IS_SEEN: &str = "
+    SELECT EXISTS (SELECT 1 FROM seen_lately WHERE hash = ?1) OR EXISTS (SELECT 1 FROM seen WHERE hash = ?1)";
 /// Gives a hash that has not to a new row, unless another has it.
-pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen_lately (hash, job) VALUES (?1, ?2)";
+pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen_newest (hash, job) VALUES (?1, ?2)";
 /// Gives a hash to a new row as well.
 pub(super) const CLAIM_TOO: &str = "INSERT INTO seen_too (hash, job) VALUES (?1, ?2)";
 /// The rows that may have an id.
 pub(super) const SEEN: &str = "
-    SELECT job FROM seen_lately WHERE hash = ?1
+    SELECT job FROM seen_newest WHERE hash = ?1
+    UNION ALL SELECT job FROM seen_lately WHERE hash = ?1
     UNION ALL SELECT job FROM seen WHERE hash = ?1
     UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
 /// Takes the hash away from a row.
+pub(super) const DELETE_SEEN_NEWEST: &str = "DELETE FROM seen_newest WHERE hash = ?1 AND job = ?2";
 pub(super) const DELETE_SEEN_LATELY: &str = "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2";
 pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
 pub(super) const DELETE_SEEN_TOO: &str = "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2";
+/// Copies all of the newest hashes to those seen lately.
+pub(super) const COPY_NEWEST: &str =
+    "INSERT INTO seen_lately (hash, job) SELECT hash, job FROM seen_newest ORDER BY hash";
+/// Deletes those copied.
+pub(super) const DELETE_NEWEST: &str = "DELETE FROM seen_newest";
 /// Copies a slice of the hashes seen lately to where the others are.
 pub(super) const COPY_SLICE: &str = "
     INSERT INTO seen (hash, job) SELECT hash, job FROM seen_lately WHERE hash BETWEEN ?1 AND ?2 ORDER BY hash";

@@ -9,12 +9,13 @@ use super::super::sql;
 use super::Place;
 
 /// Scans that stay short, however many jobs there are: what the plan says, and why.
-const SHORT_SCANS: [(&str, &str); 8] = [
+const SHORT_SCANS: [(&str, &str); 9] = [
     ("SCAN CONSTANT ROW", "no table"),
     ("SCAN owner", "a row for each process that lives"),
     ("SCAN o", "the same"),
     ("SCAN lease", "what is being done right now"),
     ("SCAN lane_tag", "at most MAX_TAG_LANES rows"),
+    ("SCAN seen_newest", "at most MAX_NEWEST rows"),
     ("SCAN yield", "at most MAX_YIELDS rows, and one for each resolver"),
     ("SCAN sharing", "one row"),
     ("SCAN (subquery", "what a bounded subquery found"),
@@ -22,7 +23,7 @@ const SHORT_SCANS: [(&str, &str); 8] = [
 
 /// Statements that may do what others may not, and why.
 const ALLOWED: [(&str, &str, &str); 5] = [
-    ("ANY_SEEN", "SCAN seen", "stops at the first row"),
+    ("ANY_SEEN", "SCAN seen", "stops at the first row, of either table"),
     ("ANY_PRUNED", "SCAN pruned", "stops at the first row"),
     ("ANY_READY", "SCAN ready", "stops at the first row"),
     ("PLACE_NEW", "USE TEMP B-TREE FOR ORDER BY", "sorts the rows of one insert"),
