@@ -118,7 +118,9 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Connection, Sto
             Found::Empty if !options.create => {
                 return Err(StoreError::NotAQueue { path: path.into(), why: "it is empty".into() });
             }
-            found => bring_up_to_date(&mut conn, found).map_err(|fault| fault.at(path))?,
+            found => {
+                bring_up_to_date(&mut conn, found, options).map_err(|fault| fault.at(path))?;
+            }
         }
     }
     make_private(path)?;
@@ -273,9 +275,18 @@ fn look(conn: &Connection, path: &Path) -> Result<Found, StoreError> {
 }
 
 /// Runs the migrations that are missing. Only under the lock of [`lock_upkeep`].
-fn bring_up_to_date(conn: &mut Connection, found: Found) -> Result<(), Fault> {
+fn bring_up_to_date(
+    conn: &mut Connection,
+    found: Found,
+    options: &OpenOptions,
+) -> Result<(), Fault> {
     if found == Found::Empty {
         conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+        if options.wal_mode {
+            // The first commit that anybody waits for syncs all of the log: until then there is nothing to lose.
+            set_journal(conn, options)?;
+            conn.pragma_update(None, "synchronous", "NORMAL")?;
+        }
         // Before the first table: a making that is cut short is then known for ours.
         conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
