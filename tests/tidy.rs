@@ -148,6 +148,11 @@ const OPENED_BY_THE_STORE: &[(&str, &[&str])] = &[
     ("owner.rs", &["File::options().write(true)", "self.directory(id).join(BELL)"]),
     ("owner.rs", &["File::options().write(true).create_new(true).mode(0o600).open(&path)"]),
     ("owner.rs", &["File::options().read(true).write(true)", "open_bell"]),
+    (
+        "waiting.rs",
+        &["File::options();options.write(true).create(true).truncate(false).mode(0o600)"],
+    ),
+    ("waiting.rs", &["File::options().write(true).open(&self.path)", "sibling(path,\"-waiting\")"]),
 ];
 
 #[test]

@@ -63,9 +63,13 @@ impl Session {
 
     /// Puts a job in line where its handler wants it first.
     pub fn place(&self, spec: &mut JobSpec) {
-        if let Some(handler) = self.registry.get(&spec.kind) {
-            spec.key = handler.first_key(spec);
-        }
+        place(&self.registry, spec);
+    }
+
+    /// The same, to be taken to another thread.
+    pub fn placing(&self) -> impl Fn(&mut JobSpec) + Send + 'static {
+        let registry = self.registry.clone();
+        move |spec| place(&registry, spec)
     }
 
     /// The queue, made if there is none.
@@ -88,6 +92,12 @@ impl Session {
         let queue = &self.settings().queue;
         let options = OpenOptions { create, ..OpenOptions::from(queue) };
         WorkQueue::open_with(&queue.path, &options, Arc::clone(&self.clock))
+    }
+}
+
+fn place(registry: &Registry, spec: &mut JobSpec) {
+    if let Some(handler) = registry.get(&spec.kind) {
+        spec.key = handler.first_key(spec);
     }
 }
 

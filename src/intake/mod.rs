@@ -22,6 +22,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::job::{ArtifactId, JobSpec, Kind};
 
@@ -134,6 +135,7 @@ pub struct Reader {
     line: Vec<u8>,
     csv: Option<(csv::Records, csv::Table)>,
     over: bool,
+    taken: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -168,7 +170,14 @@ impl Reader {
             line: Vec::new(),
             csv: None,
             over: false,
+            taken: source.taken,
         }
+    }
+
+    /// The bytes taken from the input so far, as they are stored (compressed, where it is): counts on wherever the reader goes.
+    #[must_use]
+    pub fn bytes_taken(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.taken)
     }
 
     /// The format, found out if it was [`Format::Auto`].

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -26,6 +27,22 @@ pub(super) struct Source {
     pub(super) format: Format,
     pub(super) gzip: bool,
     pub(super) input: Box<dyn BufRead + Send>,
+    /// Bytes taken from it so far, as they are stored.
+    pub(super) taken: Arc<AtomicU64>,
+}
+
+/// Counts what is read from a stream.
+struct Counting<R> {
+    input: R,
+    taken: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.taken.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// Opens `path`, or standard input when it is `-`.
@@ -44,10 +61,12 @@ pub(super) fn open(path: &Path, format: Format) -> Result<Source, ReadError> {
 /// Uses an open stream.
 pub(super) fn from_read(
     name: &str,
-    mut input: impl Read + Send + 'static,
+    input: impl Read + Send + 'static,
     format: Format,
 ) -> Result<Source, ReadError> {
     let name: Arc<str> = name.into();
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut input = Counting { input, taken: Arc::clone(&taken) };
     let open_error = |source| ReadError::Open { file: Arc::clone(&name), source };
     let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
     input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut magic).map_err(open_error)?;
@@ -67,7 +86,7 @@ pub(super) fn from_read(
         decided = sniff(&head);
         input = Box::new(Cursor::new(head).chain(input));
     }
-    Ok(Source { name, format: decided, gzip, input })
+    Ok(Source { name, format: decided, gzip, input, taken })
 }
 
 /// Whether the decoder, not the system, raised this error.

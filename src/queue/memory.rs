@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
     LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
-    Remaining, RetryFilter, Settled, Store, StoreError, Turn, TurnReport,
+    Remaining, RetryFilter, Settled, Store, StoreError, Swept, Turn, TurnReport,
 };
 use crate::job::{
     ArtifactId, Change, JobRow, JobSpec, Kind, LimitKey, MAX_CHECKPOINT_BYTES, Mono, Observation,
@@ -218,22 +218,29 @@ impl Store for MemoryStore {
         Ok(self.shared.model.lock().stories(rows))
     }
 
-    fn retry_failed(
+    fn retry_failed_after(
         &mut self,
+        after: Option<JobRow>,
         filter: &RetryFilter,
         limit: usize,
         now: WallMs,
         dry_run: bool,
-    ) -> Result<u64, StoreError> {
-        let taken = self.shared.model.lock().retry_failed(filter, limit, now, dry_run);
-        if taken > 0 && !dry_run {
+    ) -> Result<Swept, StoreError> {
+        let swept = self.shared.model.lock().retry_failed(after, filter, limit, now, dry_run);
+        if swept.count > 0 && !dry_run {
             self.ring(None);
         }
-        Ok(taken)
+        Ok(swept)
     }
 
-    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
-        Ok(self.shared.model.lock().prune(before, forget, limit))
+    fn prune_after(
+        &mut self,
+        after: Option<JobRow>,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
+        Ok(self.shared.model.lock().prune(after, before, forget, limit))
     }
 
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {

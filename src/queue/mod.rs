@@ -4,9 +4,10 @@
 //!   import, list, show, export, ... --> WorkQueue --> trait Store --> SQLite | memory
 //! ```
 //!
-//! What takes long is cut into bounded pages here, one short transaction each: no call keeps the store
-//! to itself, or a snapshot open, while millions of rows go by. Must never know of handlers, threads or limits.
+//! What takes long is cut into bounded pages here, one short transaction each, and what writes much gives way to those who
+//! have little to write (`bulk.rs`): no call keeps the store to itself, or a snapshot open, while millions of rows go by. Must never know of handlers, threads or limits.
 
+mod bulk;
 pub mod conformance;
 pub mod memory;
 pub mod sqlite;
@@ -15,24 +16,31 @@ pub mod store;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, System};
 use crate::job::{ArtifactId, JobRow, JobSpec, LimitKey, Observation, Reason, State, WallMs};
 use crate::share::KeyChange;
 
+use bulk::Pace;
 use memory::MemoryStore;
 use sqlite::{OpenOptions, SqliteStore};
 use store::{
     AttemptView, Counts, Dimension, Filter, Inserted, JobView, KeyView, LaneBacklog, OnDuplicate,
-    Place, RetryFilter, Store, StoreError,
+    Place, RetryFilter, Store, StoreError, Swept,
 };
 
 /// How many jobs one transaction reads, with their payloads.
 const PAGE_JOBS: usize = 1_000;
 
-/// How many jobs one transaction puts back or deletes. A store looks for them from its first row every time, so
-/// this is as large as a short transaction allows (some 100 ms).
-const CHUNK_JOBS: usize = 10_000;
+/// How many jobs one transaction puts back or deletes: at first, at least, and at most.
+const CHUNK_JOBS: [usize; 3] = [500, 16, 10_000];
+
+/// How much is inserted in one transaction, in bytes of payload and [`JOB_BYTES`] for each job: at first, at least, and at most.
+const LOAD_BYTES: [usize; 3] = [1 << 20, 16 << 10, 16 << 20];
+
+/// What a job costs beside its payload.
+const JOB_BYTES: usize = 256;
 
 /// How many keys, or lanes, one transaction looks at.
 const PAGE_KEYS: usize = 500;
@@ -44,6 +52,8 @@ const EXACT_RANK: usize = 10_000;
 pub struct WorkQueue {
     store: Box<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// How [`WorkQueue::load`] has come on so far.
+    loading: Pace,
 }
 
 impl WorkQueue {
@@ -86,7 +96,8 @@ impl WorkQueue {
     /// A queue on that store, going by that clock.
     #[must_use]
     pub fn new(store: Box<dyn Store>, clock: Arc<dyn Clock>) -> WorkQueue {
-        WorkQueue { store, clock }
+        let [first, least, most] = LOAD_BYTES;
+        WorkQueue { store, clock, loading: Pace::new(first, least, most) }
     }
 
     /// Adds one job; an id that is there already changes nothing.
@@ -109,6 +120,62 @@ impl WorkQueue {
         on_duplicate: OnDuplicate,
     ) -> Result<Vec<Inserted>, StoreError> {
         self.store.insert(specs, on_duplicate, self.clock.wall())
+    }
+
+    /// Adds any number of jobs, in order, in as many transactions as it takes to hold nobody up: whoever else has something to write
+    /// waits for one of them at most, and is left the store for most of the time. `done` hears the answers as they come, each once what it
+    /// says is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what `done` heard of was added, and no more.
+    pub fn load(
+        &mut self,
+        mut specs: &[JobSpec],
+        on_duplicate: OnDuplicate,
+        mut done: impl FnMut(&[Inserted]),
+    ) -> Result<(), StoreError> {
+        while !specs.is_empty() {
+            let (count, bytes) = first_within(specs, self.loading.amount());
+            let (now, later) = specs.split_at(count);
+            done(&self.insert(now, on_duplicate)?);
+            specs = later;
+            let rest = self.loading.after(bytes, self.store.last_write());
+            self.rest(rest);
+        }
+        Ok(())
+    }
+
+    /// Leaves the store to others for a while.
+    fn rest(&self, rest: Duration) {
+        if !rest.is_zero() {
+            self.clock.pause(rest);
+        }
+    }
+
+    /// Takes step after step over finished jobs, until `most` were changed or none is left, and gives way to the others between them.
+    fn sweep(
+        &mut self,
+        most: u64,
+        mut step: impl FnMut(&mut dyn Store, Option<JobRow>, usize) -> Result<Swept, StoreError>,
+    ) -> Result<u64, StoreError> {
+        let [first, least, largest] = CHUNK_JOBS;
+        let mut pace = Pace::new(first, least, largest);
+        let (mut changed, mut after) = (0, None);
+        while changed < most {
+            let left = usize::try_from(most - changed).unwrap_or(usize::MAX);
+            let swept = step(&mut *self.store, after, left.min(pace.amount()))?;
+            changed += swept.count;
+            after = swept.next;
+            if after.is_none() {
+                break;
+            }
+            if swept.count > 0 {
+                let count = usize::try_from(swept.count).unwrap_or(usize::MAX);
+                let rest = pace.after(count, self.store.last_write());
+                self.rest(rest);
+            }
+        }
+        Ok(changed)
     }
 
     /// Counts by state, without scanning.
@@ -235,17 +302,10 @@ impl WorkQueue {
         if dry_run {
             return self.count_retryable(filter, most);
         }
-        let mut put_back = 0;
-        while put_back < most {
-            let chunk = chunk_of(most - put_back);
-            let now = self.clock.wall();
-            let taken = self.store.retry_failed(filter, chunk, now, false)?;
-            put_back += taken;
-            if taken < chunk as u64 {
-                break;
-            }
-        }
-        Ok(put_back)
+        let clock = Arc::clone(&self.clock);
+        self.sweep(most, |store, after, limit| {
+            store.retry_failed_after(after, filter, limit, clock.wall(), false)
+        })
     }
 
     /// What [`Store::retry_failed`] would take, counted page by page: asked for all at once, it would read
@@ -274,14 +334,7 @@ impl WorkQueue {
     /// # Errors
     /// [`StoreError`]; pages before the one that failed stay deleted.
     pub fn prune(&mut self, before: WallMs, forget: bool) -> Result<u64, StoreError> {
-        let mut pruned = 0;
-        loop {
-            let taken = self.store.prune(before, forget, CHUNK_JOBS)?;
-            pruned += taken;
-            if taken < CHUNK_JOBS as u64 {
-                return Ok(pruned);
-            }
-        }
+        self.sweep(u64::MAX, |store, after, limit| store.prune_after(after, before, forget, limit))
     }
 
     /// The clock it goes by.
@@ -308,9 +361,17 @@ impl From<WorkQueue> for Box<dyn Store> {
     }
 }
 
-/// A chunk no larger than what is left to do.
-fn chunk_of(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_JOBS)
+/// How many of the first jobs fit into an amount of bytes, at least one, and how much they come to.
+fn first_within(specs: &[JobSpec], amount: usize) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for spec in specs {
+        let more = JOB_BYTES + spec.payload.len();
+        if count > 0 && bytes + more > amount {
+            break;
+        }
+        (count, bytes) = (count + 1, bytes + more);
+    }
+    (count, bytes)
 }
 
 /// Jobs, page by page; see [`WorkQueue::jobs`].

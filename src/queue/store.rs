@@ -454,6 +454,24 @@ pub struct LaneBacklog {
     pub ready: u64,
 }
 
+/// One step of what is done to all finished jobs that match: see [`Store::prune_after`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// So many were changed.
+    pub count: u64,
+    /// Pass as `after` for the next step; `None` when no job is left to be looked at.
+    pub next: Option<JobRow>,
+}
+
+/// What a handle's last write was to the others: see [`Store::last_write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LastWrite {
+    /// For so long nobody else could write.
+    pub held: Duration,
+    /// Whether somebody waited for that when it was about to end, as far as is known of who has much to write.
+    pub was_awaited: bool,
+}
+
 /// Which jobs `retry-failed` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetryFilter {
@@ -664,27 +682,67 @@ pub trait Store: Send {
     /// [`StoreError`].
     fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError>;
 
-    /// Puts back up to `limit` finished jobs that match, lowest row first, with a fresh allowance of attempts and no
+    /// Puts back up to `limit` finished jobs that match, after a row and lowest first, with a fresh allowance of attempts and no
     /// losses; checkpoints are kept, the total of attempts too. They are ready at once, in the lane they were in
     /// last, and their reason, message, detail and `elapsed_ms` are cleared. With `dry_run` nothing changes.
-    /// Returns how many.
+    /// May stop before `limit`: it looks at a bounded number of jobs, for a bounded time.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; none was put back.
+    fn retry_failed_after(
+        &mut self,
+        after: Option<JobRow>,
+        filter: &RetryFilter,
+        limit: usize,
+        now: WallMs,
+        dry_run: bool,
+    ) -> Result<Swept, StoreError>;
+
+    /// Deletes up to `limit` finished jobs last changed before `before`, after a row and lowest first, and keeps their ids' hashes
+    /// unless `forget`. May stop before `limit`, as [`Store::retry_failed_after`] does.
+    ///
+    /// # Errors
+    /// [`StoreError`]; none was deleted.
+    fn prune_after(
+        &mut self,
+        after: Option<JobRow>,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Result<Swept, StoreError>;
+
+    /// [`Store::retry_failed_after`] from the first job on, until `limit` are put back or no more match. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; those of earlier steps stay put back.
     fn retry_failed(
         &mut self,
         filter: &RetryFilter,
         limit: usize,
         now: WallMs,
         dry_run: bool,
-    ) -> Result<u64, StoreError>;
+    ) -> Result<u64, StoreError> {
+        sweep(limit, |after, limit| self.retry_failed_after(after, filter, limit, now, dry_run))
+    }
 
-    /// Deletes up to `limit` finished jobs last changed before `before`, lowest row first, and keeps their ids' hashes unless
-    /// `forget`. Returns how many.
+    /// [`Store::prune_after`] from the first job on, until `limit` are deleted or no more match. Returns how many.
     ///
     /// # Errors
-    /// [`StoreError`].
-    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError>;
+    /// [`StoreError`]; those of earlier steps stay deleted.
+    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
+        sweep(limit, |after, limit| self.prune_after(after, before, forget, limit))
+    }
+
+    /// How long this handle's last write kept others from writing, for whoever has much to write and gives way to them. A store that
+    /// nobody waits for says nothing.
+    fn last_write(&self) -> LastWrite {
+        LastWrite::default()
+    }
+
+    /// How many bytes the store keeps on disk of what it has not carried over into its main file; 0 where there is no such thing.
+    fn log_bytes(&self) -> u64 {
+        0
+    }
 
     /// Writes beside the owner's row what its process was configured with, in place of what was there. It goes with the owner. A
     /// key's limit is the strictest of what all live owners declared.
@@ -735,4 +793,22 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`]; the process has no descriptors left, or the owner's files are gone.
     fn bell(&mut self, owner: &Owner) -> Result<Option<OwnedFd>, StoreError>;
+}
+
+/// Takes step after step until `limit` jobs are changed or none is left.
+fn sweep(
+    limit: usize,
+    mut step: impl FnMut(Option<JobRow>, usize) -> Result<Swept, StoreError>,
+) -> Result<u64, StoreError> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let (mut count, mut after) = (0, None);
+    while count < limit {
+        let swept = step(after, usize::try_from(limit - count).unwrap_or(usize::MAX))?;
+        count += swept.count;
+        after = swept.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(count)
 }

@@ -62,6 +62,12 @@ pub enum Event<'a> {
         /// When it is tried again.
         again_in: Duration,
     },
+    /// The store keeps this much that it could not carry over into its main file: somebody reads from it without end. Told from another
+    /// thread than the rest: when it passes 256 MiB, and again whenever it has doubled.
+    LogGrew {
+        /// So much, on disk.
+        bytes: u64,
+    },
     /// A breaker opened, half-opened or closed.
     Breaker {
         /// Whose.

@@ -1,6 +1,6 @@
 //! The heartbeat thread: one row per process, on its own connection; and the ear for the bell.
 //!
-//! It must never touch a job or a lease itself except through [`Store::recover`]. It waits for the bell
+//! It must never touch a job or a lease itself except through [`Store::recover`]. It reports when the store's log grows. It waits for the bell
 //! (another process made work available), for the end of the run, and for its next beat, in one `poll`.
 
 use std::io::PipeReader;
@@ -11,12 +11,37 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::event::Event;
 use super::worker::{Message, Shared};
 use crate::job::Mono;
 use crate::queue::store::{Beat, Owner, RecoverTerms, Store, StoreError};
 
 /// How often dead owners are looked for: their locks are probed, which costs microseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A log of the store that is longer is reported.
+const LONG_LOG_BYTES: u64 = 256 << 20;
+
+/// What was reported of the store's log.
+#[derive(Debug, Default)]
+struct LogWatch {
+    /// How long it was when it was last reported; 0 when it is not long.
+    reported: u64,
+}
+
+impl LogWatch {
+    /// Whether this length is worth a report.
+    fn is_news(&mut self, bytes: u64) -> bool {
+        if bytes <= LONG_LOG_BYTES {
+            self.reported = 0;
+        }
+        let is_news = bytes > LONG_LOG_BYTES && bytes >= self.reported.saturating_mul(2);
+        if is_news {
+            self.reported = bytes;
+        }
+        is_news
+    }
+}
 
 /// When to beat and when to judge.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +57,7 @@ pub(super) fn beat(mut store: Box<dyn Store>, shared: &Shared, terms: Terms, ove
     let mut bell = store.bell(&owner).ok().flatten();
     let mut next_beat = shared.clock.mono().plus(terms.heartbeat);
     let mut next_look = shared.clock.mono().plus(LOOK_EVERY);
+    let mut log = LogWatch::default();
     loop {
         let now = shared.clock.mono();
         let timeout = next_beat.min(next_look).since(now);
@@ -56,6 +82,10 @@ pub(super) fn beat(mut store: Box<dyn Store>, shared: &Shared, terms: Terms, ove
         if now >= next_look {
             next_look = now.plus(LOOK_EVERY);
             look(&mut *store, shared, &owner, terms, now);
+            let bytes = store.log_bytes();
+            if log.is_news(bytes) {
+                shared.listener.on(&Event::LogGrew { bytes });
+            }
         }
         if now >= next_beat {
             next_beat = now.plus(terms.heartbeat);
@@ -139,6 +169,15 @@ mod tests {
     use crate::queue::memory::MemoryStore;
     use crate::queue::store::OnDuplicate;
     use crate::run::Nobody;
+
+    #[test]
+    fn a_long_log_is_reported_once_and_again_when_it_has_doubled() {
+        let mut log = LogWatch::default();
+        let mib = |mib: u64| mib << 20;
+        let lengths = [10, 256, 257, 300, 513, 514, 900, 64, 257].map(mib);
+        let news = lengths.map(|bytes| log.is_news(bytes));
+        assert_eq!(news, [false, false, true, false, false, true, false, false, true]);
+    }
 
     #[test]
     fn a_bell_that_is_gone_is_no_ringing_and_the_loss_is_learned_at_once() {

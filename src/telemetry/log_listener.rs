@@ -101,6 +101,12 @@ fn run_event(event: &Event<'_>) {
             rough(*again_in),
             one_line(message)
         ),
+        Event::LogGrew { bytes } => warn!(
+            target: "orch::run",
+            bytes,
+            "the queue's log (-wal) has grown to {} MiB: some program keeps a transaction on it open; it shrinks once that has ended",
+            bytes >> 20
+        ),
         Event::Stopping { phase: StopPhase::Draining, running } => info!(
             target: "orch::run",
             running,
@@ -372,6 +378,11 @@ mod tests {
             Event::StoreTrouble { message: "disk full", again_in: Duration::from_secs(2) },
             "WARN",
             "the queue cannot be written, to be tried again in 2.0 s: disk full",
+        );
+        check(
+            Event::LogGrew { bytes: 300 << 20 },
+            "WARN",
+            "the queue's log (-wal) has grown to 300 MiB: some program keeps a transaction on it open; it shrinks once that has ended",
         );
         let stopping = |phase| Event::Stopping { phase, running: 3 };
         check(

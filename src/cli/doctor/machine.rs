@@ -29,6 +29,9 @@ const SCARCE_BYTES: u64 = 1 << 30;
 /// A larger queue is not read as a whole: that would keep a read transaction, and so the log, for longer than a run bears.
 const MAX_READ_BYTES: u64 = 64 << 20;
 
+/// A log that is longer has a reader that does not end.
+const LONG_LOG_BYTES: u64 = 256 << 20;
+
 /// Which file was read.
 pub(super) fn configuration(config: &Config) -> Finding {
     Finding::ok("config", super::super::config::what_was_read(config.file.as_deref()))
@@ -79,11 +82,17 @@ fn look_into(mut store: SqliteStore, path: &Path) -> Finding {
         Err(error) => return Finding::of_error("queue", &error.into()),
     };
     let found = format!("{}: {} jobs", path.display(), thousands(jobs));
+    let log_bytes = store.log_bytes();
     match faults {
         Some(faults) if !faults.is_empty() => Finding::fail(
             "queue",
             format!("{found}; damaged: {}", faults.join("; ")),
             "keep a copy of the file with its -wal and -shm beside it before anything else; docs/operations.md says more",
+        ),
+        _ if log_bytes > LONG_LOG_BYTES => Finding::warn(
+            "queue",
+            format!("{found}; its log (-wal) has {} MiB", thousands(log_bytes >> 20)),
+            "some program keeps a transaction on it open: end that, and the log shrinks with the next run",
         ),
         Some(_) => Finding::ok("queue", format!("{found}, structure whole")),
         None => Finding::ok(

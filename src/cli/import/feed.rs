@@ -1,4 +1,4 @@
-//! Reads ahead on a thread of its own, and hands over batches that are large enough or old enough.
+//! Reads ahead on a thread of its own, which puts each job in line, and hands over batches that are large enough or old enough.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use crate::clock::Clock;
 use crate::intake::{Item, LineError, ReadError, Reader};
 use crate::job::{JobSpec, Mono};
 
-/// The most jobs in one transaction.
-pub(super) const BATCH_JOBS: usize = 8_192;
-/// The most bytes of payload in one transaction (the job that crosses the bound is in it).
+/// The most jobs handed over at once.
+pub(super) const BATCH_JOBS: usize = 16_384;
+/// The most bytes of payload handed over at once (the job that crosses the bound is among them).
 const BATCH_BYTES: usize = 8 << 20;
 /// The most bad lines reported at once.
 const BATCH_BAD: usize = 1_024;
 /// A batch that is not full waits no longer than this for more.
 const BATCH_AGE: Duration = Duration::from_millis(200);
 /// How far the reader may be ahead.
-const AHEAD: usize = 2 * BATCH_JOBS;
+const AHEAD: usize = BATCH_JOBS;
 
 /// What came in.
 #[derive(Default)]
@@ -38,11 +38,17 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Starts reading. The thread ends with its input, or when the feed is dropped.
-    pub(super) fn start(reader: Reader) -> Result<Feed, CliError> {
+    /// Starts reading, and has `place` see each job. The thread ends with its input, or when the feed is dropped.
+    pub(super) fn start(
+        reader: Reader,
+        place: impl Fn(&mut JobSpec) + Send + 'static,
+    ) -> Result<Feed, CliError> {
         let (sender, items) = bounded(AHEAD);
         let read = move || {
-            for item in reader {
+            for mut item in reader {
+                if let Ok(Item::Job(spec)) = &mut item {
+                    place(spec);
+                }
                 if sender.send(item).is_err() {
                     break;
                 }
@@ -114,7 +120,8 @@ mod tests {
 
     fn feed(input: impl io::Read + Send + 'static) -> Feed {
         let kinds = Kinds::new([Kind::fetch()], Kind::fetch());
-        Feed::start(Reader::from_read("test", input, Format::Jsonl, &kinds).unwrap()).unwrap()
+        Feed::start(Reader::from_read("test", input, Format::Jsonl, &kinds).unwrap(), |_| {})
+            .unwrap()
     }
 
     #[test]

@@ -65,6 +65,15 @@ impl Input {
         Ok(Input { path: path.to_owned(), spooled: Some(spooled) })
     }
 
+    /// Its size in bytes, where that is known before it is read.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let metadata = match &self.spooled {
+            Some(spooled) => spooled.as_file().metadata(),
+            None => std::fs::metadata(&self.path),
+        };
+        metadata.ok().filter(std::fs::Metadata::is_file).map(|file| file.len())
+    }
+
     /// Its jobs and bad lines, from the beginning.
     pub(super) fn reader(&self, format: Format, kinds: &Kinds) -> Result<Reader, ReadError> {
         let Some(spooled) = &self.spooled else {

@@ -1,20 +1,23 @@
 //! What people do to finished jobs: put them back, or delete them.
 
+use std::ops::Bound;
+
 use super::model::{Job, Model, Place};
 use crate::job::{Event, JobRow, Reason, State, WallMs};
-use crate::queue::store::RetryFilter;
+use crate::queue::store::{RetryFilter, Swept};
 
 impl Model {
     pub(super) fn retry_failed(
         &mut self,
+        after: Option<JobRow>,
         filter: &RetryFilter,
         limit: usize,
         now: WallMs,
         dry_run: bool,
-    ) -> u64 {
+    ) -> Swept {
         let taken: Vec<JobRow> = self
             .jobs
-            .iter()
+            .range((past(after), Bound::Unbounded))
             .filter(|(_, job)| is_taken(filter, job))
             .take(limit)
             .map(|(row, _)| *row)
@@ -27,13 +30,19 @@ impl Model {
                 });
             }
         }
-        taken.len() as u64
+        swept(&taken, limit)
     }
 
-    pub(super) fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> u64 {
+    pub(super) fn prune(
+        &mut self,
+        after: Option<JobRow>,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Swept {
         let old: Vec<JobRow> = self
             .jobs
-            .iter()
+            .range((past(after), Bound::Unbounded))
             .filter(|(_, job)| job.state().is_finished() && job.changed_at < before)
             .take(limit)
             .map(|(row, _)| *row)
@@ -45,8 +54,18 @@ impl Model {
                 self.pruned.insert(job.spec.artifact_id);
             }
         }
-        old.len() as u64
+        swept(&old, limit)
     }
+}
+
+fn past(after: Option<JobRow>) -> Bound<JobRow> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+/// Those were changed; with fewer than `limit`, no more match.
+fn swept(changed: &[JobRow], limit: usize) -> Swept {
+    let is_full = changed.len() >= limit;
+    Swept { count: changed.len() as u64, next: changed.last().copied().filter(|_| is_full) }
 }
 
 fn is_taken(filter: &RetryFilter, job: &Job) -> bool {

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::SqliteStore;
 use super::fault::Worked;
 use super::lanes::Lanes;
+use super::stint::Stint;
 use super::{sql, view};
 use crate::job::JobRow;
 use crate::queue::store::{LaneBacklog, LaneCursor, StoreError};
@@ -40,7 +41,7 @@ impl SqliteStore {
 impl Counting {
     /// Counts on over at most `stretch` jobs and lanes. Returns whether it is done.
     fn go_on(&mut self, conn: &Connection, lanes: &mut Lanes, stretch: usize) -> Worked<bool> {
-        let mut left = stretch;
+        let (mut left, stint) = (stretch, Stint::begin());
         while left > 0 {
             let Some((mut lane, last)) = self.next(conn, lanes)? else { return Ok(true) };
             let (counted, last) = count(conn, &lane, last, left)?;
@@ -52,6 +53,9 @@ impl Counting {
             left -= counted.max(1);
             self.after = Some((lane.priority, lane.lane.id));
             self.found.push(lane);
+            if stint.is_over() {
+                break;
+            }
         }
         Ok(false)
     }

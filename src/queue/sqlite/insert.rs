@@ -11,16 +11,21 @@
 //!   new all the same
 //! ```
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Statement};
 
 use super::batch::{Batch, Class, Past, Spot};
 use super::fault::Worked;
 use super::row::{self, IdHash};
 use super::{seen, sql};
-use crate::job::{ArtifactId, Epoch, Event, JobRow, JobSpec, State, WallMs};
+use crate::job::{ArtifactId, Epoch, Event, JobRow, JobSpec, Lane, State, WallMs};
 use crate::queue::store::{Inserted, OnDuplicate};
 
 const NEXT_JOB: &str = "next_job";
+
+/// Whoever inserts no more at once has little to write.
+pub(super) const BRIEF: usize = 16;
 
 /// See [`crate::queue::store::Store::insert`].
 pub(super) fn insert(
@@ -30,13 +35,15 @@ pub(super) fn insert(
     now: WallMs,
 ) -> Worked<Vec<Inserted>> {
     let hashes: Vec<IdHash> = specs.iter().map(|spec| IdHash::of(&spec.artifact_id)).collect();
+    let mut order: Vec<usize> = (0..hashes.len()).collect();
+    order.sort_unstable_by_key(|at| (hashes[*at], *at));
     let first_row = seen::counter(batch, NEXT_JOB)?;
+    let is_pruned = pruned(batch, &hashes, &order)?;
     // A pruned id must not come back, so it claims nothing.
-    let wanted = unpruned(batch, &hashes)?;
-    let claimed = seen::claim(batch, &wanted, first_row)?;
-    let mut statement = batch.conn.prepare_cached(sql::INSERT_JOB)?;
+    order.retain(|at| !is_pruned[*at]);
+    let claimed = seen::claim(batch, &hashes, &order, first_row)?;
+    let mut new = Newcomers::new(batch, now)?;
     let mut answers = Vec::with_capacity(specs.len());
-    let mut next_row = first_row;
     // A row is spent on a duplicate too: rows need only grow.
     for (at, job) in (0..specs.len()).zip((first_row..).map(JobRow)) {
         let (spec, hash) = (&specs[at], hashes[at]);
@@ -45,20 +52,25 @@ pub(super) fn insert(
             false => seen::find(batch.conn, &spec.artifact_id, hash)?,
         };
         answers.push(match there {
-            Some(there) => duplicate(batch, there, spec, on_duplicate, now)?,
-            None if wanted[at].is_none() => Inserted::Pruned,
+            Some(_) if on_duplicate == OnDuplicate::Skip => Inserted::Duplicate,
+            Some(there) => {
+                // It may be one of them.
+                new.place(batch)?;
+                duplicate(batch, there, spec, on_duplicate, now)?
+            }
+            None if is_pruned[at] => Inserted::Pruned,
             None => {
                 if !claimed[at] {
                     seen::claim_too(batch, hash, job)?;
                 }
-                insert_job(batch, &mut statement, job, spec, now)?;
-                next_row = job.0 + 1;
+                new.insert(batch, job, spec)?;
                 Inserted::New
             }
         });
     }
-    if next_row > first_row {
-        seen::set_counter(batch, NEXT_JOB, next_row)?;
+    new.place(batch)?;
+    if let Some(last) = new.last {
+        seen::set_counter(batch, NEXT_JOB, last.0 + 1)?;
     }
     Ok(answers)
 }
@@ -68,47 +80,85 @@ pub(super) fn lookup(conn: &Connection, id: &ArtifactId) -> Worked<Option<JobRow
     seen::find(conn, id, IdHash::of(id))
 }
 
-/// The hashes, `None` in place of those that were pruned.
-fn unpruned(batch: &Batch<'_>, hashes: &[IdHash]) -> Worked<Vec<Option<IdHash>>> {
-    if batch.number(sql::ANY_PRUNED, ())? == Some(0) {
-        return Ok(hashes.iter().copied().map(Some).collect());
+/// Which of the hashes were pruned, looked up in this order.
+fn pruned(batch: &Batch<'_>, hashes: &[IdHash], order: &[usize]) -> Worked<Vec<bool>> {
+    let mut is_pruned = vec![false; hashes.len()];
+    if batch.number(sql::ANY_PRUNED, ())? == Some(1) {
+        let mut statement = batch.conn.prepare_cached(sql::PRUNED)?;
+        for at in order {
+            is_pruned[*at] = statement.query_row([hashes[*at].0], |row| row.get(0))?;
+        }
     }
-    let unless_pruned = |hash: &IdHash| {
-        let is_pruned = batch.number(sql::PRUNED, [hash.0])? == Some(1);
-        Ok(Some(*hash).filter(|_| !is_pruned))
-    };
-    hashes.iter().map(unless_pruned).collect()
+    Ok(is_pruned)
 }
 
-fn insert_job(
-    batch: &mut Batch<'_>,
-    statement: &mut Statement<'_>,
-    job: JobRow,
-    spec: &JobSpec,
+/// New jobs: rows one by one, and their places all at once.
+struct Newcomers<'c> {
+    statement: Statement<'c>,
     now: WallMs,
-) -> Worked<()> {
-    let tag = batch.lanes.tag(batch.conn, &spec.tags)?;
-    let lane = batch.lanes.intern(batch.conn, &spec.kind, &spec.key, tag)?;
-    statement.execute((
-        job.0,
-        now.0,
-        spec.run_at.filter(|at| *at > now).map(|at| at.0),
-        spec.priority.level(),
-        lane.id.0,
-        spec.max_attempts,
-        spec.timeout_seconds,
-        spec.artifact_id.as_str(),
-        spec.retry.as_ref().map(row::retry_column),
-        row::tags_column(&spec.tags)?,
-        &spec.payload,
-    ))?;
-    let spot = Spot { priority: spec.priority, lane: lane.id, job, epoch: 0 };
-    batch.place(spot, Class::RunAt, spec.run_at, now);
-    batch.tally.queued(lane.id, 1);
-    Ok(())
+    /// The first row that has no place yet.
+    first: Option<JobRow>,
+    /// The last row written.
+    last: Option<JobRow>,
+    /// The lane of the last one: the next is in the same more often than not.
+    lane: Option<Arc<Lane>>,
 }
 
-/// An id that is there already.
+impl<'c> Newcomers<'c> {
+    fn new(batch: &Batch<'c>, now: WallMs) -> Worked<Newcomers<'c>> {
+        let statement = batch.conn.prepare(sql::INSERT_JOB)?;
+        Ok(Newcomers { statement, now, first: None, last: None, lane: None })
+    }
+
+    fn insert(&mut self, batch: &mut Batch<'_>, job: JobRow, spec: &JobSpec) -> Worked<()> {
+        let lane = self.lane(batch, spec)?;
+        self.statement.execute((
+            job.0,
+            self.now.0,
+            spec.run_at.filter(|at| *at > self.now).map(|at| at.0),
+            spec.priority.level(),
+            lane.id.0,
+            spec.max_attempts,
+            spec.timeout_seconds,
+            spec.artifact_id.as_str(),
+            spec.retry.as_ref().map(row::retry_column),
+            row::tags_column(&spec.tags)?,
+            &spec.payload,
+        ))?;
+        if spec.run_at.is_some_and(|at| at > self.now) {
+            let spot = Spot { priority: spec.priority, lane: lane.id, job, epoch: 0 };
+            batch.place(spot, Class::RunAt, spec.run_at, self.now);
+        }
+        self.first.get_or_insert(job);
+        self.last = Some(job);
+        batch.tally.queued(lane.id, 1);
+        Ok(())
+    }
+
+    fn lane(&mut self, batch: &mut Batch<'_>, spec: &JobSpec) -> Worked<Arc<Lane>> {
+        let tag = batch.lanes.tag(batch.conn, &spec.tags)?;
+        let is_same = |lane: &&Arc<Lane>| {
+            lane.kind == spec.kind && lane.key == spec.key && lane.tag.as_deref() == tag
+        };
+        let lane = match self.lane.as_ref().filter(is_same) {
+            Some(lane) => Arc::clone(lane),
+            None => batch.lanes.intern(batch.conn, &spec.kind, &spec.key, tag)?,
+        };
+        self.lane = Some(Arc::clone(&lane));
+        Ok(lane)
+    }
+
+    /// Makes ready those written since it was last called that need not wait. Others will hear of them.
+    fn place(&mut self, batch: &mut Batch<'_>) -> Worked<()> {
+        if let (Some(first), Some(last)) = (self.first.take(), self.last) {
+            batch.run(sql::PLACE_NEW, (first.0, last.0))?;
+            batch.ring_others();
+        }
+        Ok(())
+    }
+}
+
+/// An id that is there already, and is not to be left as it is.
 fn duplicate(
     batch: &mut Batch<'_>,
     job: JobRow,
@@ -116,9 +166,6 @@ fn duplicate(
     on_duplicate: OnDuplicate,
     now: WallMs,
 ) -> Worked<Inserted> {
-    if on_duplicate == OnDuplicate::Skip {
-        return Ok(Inserted::Duplicate);
-    }
     batch.write_places()?;
     let past = batch.past(job)?;
     let leased = batch.number(sql::IS_LEASED, [job.0])? == Some(1);

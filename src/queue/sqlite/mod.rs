@@ -23,6 +23,7 @@ mod key_view;
 mod keys;
 mod lanes;
 mod lease;
+mod log;
 mod open;
 mod owner;
 mod place;
@@ -32,12 +33,14 @@ mod seen;
 mod settle;
 mod shares;
 mod sql;
+mod stint;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod upkeep;
 mod view;
+mod waiting;
 mod writing;
 mod yields;
 
@@ -50,8 +53,8 @@ use rusqlite::Connection;
 
 use super::store::{
     AttemptView, Beat, Counts, Declared, Dimension, Filter, Inserted, JobView, KeyView,
-    LaneBacklog, LaneCursor, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms, Recovered,
-    Remaining, RetryFilter, Store, StoreError, Turn, TurnReport,
+    LaneBacklog, LaneCursor, LastWrite, OnDuplicate, Owner, Page, Place, ReadyLane, RecoverTerms,
+    Recovered, Remaining, RetryFilter, Store, StoreError, Swept, Turn, TurnReport,
 };
 use crate::job::{ArtifactId, JobRow, JobSpec, Kind, LimitKey, Observation, WallMs};
 use crate::share::KeyChange;
@@ -59,10 +62,12 @@ use batch::Batch;
 use endings::Sweep;
 use fault::Worked;
 use lanes::Lanes;
+use log::Log;
 use owner::Owners;
 use recover::Beats;
 use shares::Configurations;
-use writing::Writing;
+use waiting::Waiting;
+use writing::{Writer, Writing};
 
 pub use open::{Durability, OpenOptions};
 
@@ -81,6 +86,9 @@ struct Shared {
 pub struct SqliteStore {
     conn: Connection,
     shared: Arc<Shared>,
+    log: Log,
+    waiting: Waiting,
+    last_write: LastWrite,
     lanes: Lanes,
     beats: Beats,
     configurations: Configurations,
@@ -99,7 +107,7 @@ impl SqliteStore {
         let conn = open::open(&path, options)?;
         let owners = Owners::beside(&path);
         let shared = Arc::new(Shared { path, options: *options, owners });
-        Ok(SqliteStore::over(conn, shared))
+        SqliteStore::over(conn, shared)
     }
 
     /// What is wrong with the structure of the file, at most a few sentences; `None` when it has more than `max_bytes`, and
@@ -109,12 +117,12 @@ impl SqliteStore {
     /// [`StoreError`]: it cannot be read at all.
     pub fn structural_faults(&self, max_bytes: u64) -> Result<Option<Vec<String>>, StoreError> {
         let look = || -> Worked<Option<Vec<String>>> {
-            let pages: u64 = self.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            let page_bytes: u64 = self.conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            let pages: u64 = self.conn.query_row(sql::PAGE_COUNT, [], |row| row.get(0))?;
+            let page_bytes: u64 = self.conn.query_row(sql::PAGE_BYTES, [], |row| row.get(0))?;
             if pages.saturating_mul(page_bytes) > max_bytes {
                 return Ok(None);
             }
-            let mut statement = self.conn.prepare("PRAGMA quick_check(3)")?;
+            let mut statement = self.conn.prepare(sql::CHECK)?;
             let said =
                 statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
             Ok(Some(said.into_iter().filter(|line| line != "ok").collect()))
@@ -122,15 +130,20 @@ impl SqliteStore {
         look().map_err(|fault| fault.at(&self.shared.path))
     }
 
-    fn over(conn: Connection, shared: Arc<Shared>) -> SqliteStore {
-        SqliteStore {
+    fn over(mut conn: Connection, shared: Arc<Shared>) -> Result<SqliteStore, StoreError> {
+        let log = Log::of(&mut conn).map_err(|error| fault::Fault::from(error).at(&shared.path))?;
+        let waiting = Waiting::beside(&shared.path);
+        Ok(SqliteStore {
             conn,
             shared,
+            log,
+            waiting,
+            last_write: LastWrite::default(),
             lanes: Lanes::default(),
             beats: Beats::default(),
             configurations: Configurations::default(),
             sweep: Sweep::default(),
-        }
+        })
     }
 
     /// Does `work` in one write transaction, and rings for others when it made work for them.
@@ -138,10 +151,30 @@ impl SqliteStore {
         &mut self,
         work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
     ) -> Result<T, StoreError> {
+        self.write_as(Writer::Brief, work)
+    }
+
+    /// The same for one who gives way to the others.
+    fn write_much<T>(
+        &mut self,
+        work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
+    ) -> Result<T, StoreError> {
+        self.write_as(Writer::Bulk, work)
+    }
+
+    fn write_as<T>(
+        &mut self,
+        writer: Writer,
+        work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
+    ) -> Result<T, StoreError> {
         let patience = self.shared.options.busy_timeout;
-        match write(&self.conn, patience, &mut self.lanes, work) {
-            Ok((value, bells)) => {
+        let lanes = &mut self.lanes;
+        match write(&self.conn, patience, writer, &mut self.waiting, lanes, work) {
+            Ok((value, bells, last_write)) => {
+                self.last_write = last_write;
+                // Before the log is carried over, which takes long.
                 self.shared.owners.ring(&bells);
+                self.log.carry_over(&mut self.conn, patience);
                 Ok(value)
             }
             Err(fault) => {
@@ -168,21 +201,23 @@ impl SqliteStore {
 fn write<T>(
     conn: &Connection,
     patience: Duration,
+    writer: Writer,
+    waiting: &mut Waiting,
     lanes: &mut Lanes,
     work: impl FnOnce(&mut Batch<'_>) -> Worked<T>,
-) -> Worked<(T, Vec<String>)> {
-    let writing = Writing::begin(conn, patience)?;
+) -> Worked<(T, Vec<String>, LastWrite)> {
+    let writing = Writing::begin(conn, patience, writer, waiting)?;
     let mut batch = Batch::new(conn, lanes);
     let value = work(&mut batch)?;
     let bells = batch.finish()?;
-    writing.commit()?;
-    Ok((value, bells))
+    let last_write = writing.commit(writer, waiting)?;
+    Ok((value, bells, last_write))
 }
 
 impl Store for SqliteStore {
     fn fork(&self) -> Result<Box<dyn Store>, StoreError> {
         let conn = open::reopen(&self.shared.path, &self.shared.options)?;
-        Ok(Box::new(SqliteStore::over(conn, Arc::clone(&self.shared))))
+        Ok(Box::new(SqliteStore::over(conn, Arc::clone(&self.shared))?))
     }
 
     fn insert(
@@ -191,7 +226,8 @@ impl Store for SqliteStore {
         on_duplicate: OnDuplicate,
         now: WallMs,
     ) -> Result<Vec<Inserted>, StoreError> {
-        self.write(|batch| insert::insert(batch, specs, on_duplicate, now))
+        let writer = if specs.len() > insert::BRIEF { Writer::Bulk } else { Writer::Brief };
+        self.write_as(writer, |batch| insert::insert(batch, specs, on_duplicate, now))
     }
 
     fn register(&mut self, now: WallMs) -> Result<Owner, StoreError> {
@@ -240,7 +276,7 @@ impl Store for SqliteStore {
     }
 
     fn counts_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
-        self.read(|conn, lanes| view::counts_by(conn, lanes, by))
+        self.count_by(by)
     }
 
     fn yields(&mut self) -> Result<Vec<Observation>, StoreError> {
@@ -267,18 +303,35 @@ impl Store for SqliteStore {
         self.read(|conn, _| view::stories(conn, rows))
     }
 
-    fn retry_failed(
+    fn retry_failed_after(
         &mut self,
+        after: Option<JobRow>,
         filter: &RetryFilter,
         limit: usize,
         now: WallMs,
         dry_run: bool,
-    ) -> Result<u64, StoreError> {
-        self.put_back(filter, limit, now, dry_run)
+    ) -> Result<Swept, StoreError> {
+        self.put_back(after, filter, limit, now, dry_run)
     }
 
-    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
-        self.delete_old(before, forget, limit)
+    fn prune_after(
+        &mut self,
+        after: Option<JobRow>,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
+        self.delete_old(after, before, forget, limit)
+    }
+
+    fn last_write(&self) -> LastWrite {
+        self.last_write
+    }
+
+    fn log_bytes(&self) -> u64 {
+        // By path: opening it other than through SQLite would drop SQLite's locks when it is closed.
+        let path = open::sibling(&self.shared.path, "-wal");
+        std::fs::metadata(path).map_or(0, |log| log.len())
     }
 
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {

@@ -24,17 +24,21 @@ use crate::queue::store::StoreError;
 const APPLICATION_ID: i32 = 0x6f72_6368;
 
 /// Every step of the schema, oldest first: name as refinery has it, and text.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("V1__queue", include_str!("migrations/V1__queue.sql")),
     ("V2__yield", include_str!("migrations/V2__yield.sql")),
     ("V3__shares", include_str!("migrations/V3__shares.sql")),
     ("V4__lanes", include_str!("migrations/V4__lanes.sql")),
+    ("V5__seen_newest", include_str!("migrations/V5__seen_newest.sql")),
 ];
 
 /// The schema this version knows.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 
 const PAGE_BYTES: u32 = 4_096;
+
+/// A log that grew larger is cut back to so many bytes when it begins anew.
+pub(super) const MAX_LOG_KEPT: i64 = 64 << 20;
 
 /// How the WAL and its syncs are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -114,7 +118,9 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Connection, Sto
             Found::Empty if !options.create => {
                 return Err(StoreError::NotAQueue { path: path.into(), why: "it is empty".into() });
             }
-            found => bring_up_to_date(&mut conn, found).map_err(|fault| fault.at(path))?,
+            found => {
+                bring_up_to_date(&mut conn, found, options).map_err(|fault| fault.at(path))?;
+            }
         }
     }
     make_private(path)?;
@@ -269,9 +275,18 @@ fn look(conn: &Connection, path: &Path) -> Result<Found, StoreError> {
 }
 
 /// Runs the migrations that are missing. Only under the lock of [`lock_upkeep`].
-fn bring_up_to_date(conn: &mut Connection, found: Found) -> Result<(), Fault> {
+fn bring_up_to_date(
+    conn: &mut Connection,
+    found: Found,
+    options: &OpenOptions,
+) -> Result<(), Fault> {
     if found == Found::Empty {
         conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+        if options.wal_mode {
+            // The first commit that anybody waits for syncs all of the log: until then there is nothing to lose.
+            set_journal(conn, options)?;
+            conn.pragma_update(None, "synchronous", "NORMAL")?;
+        }
         // Before the first table: a making that is cut short is then known for ours.
         conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
@@ -311,15 +326,14 @@ fn configure(
         Cache::Large => 32 * 1024,
         Cache::Small => 4 * 1024,
     };
-    let pragmas: [(&str, &dyn rusqlite::ToSql); 7] = [
+    let pragmas: [(&str, &dyn rusqlite::ToSql); 6] = [
         ("synchronous", &synchronous),
         ("cache_size", &-cache_kib),
         ("temp_store", &"MEMORY"),
         ("foreign_keys", &"OFF"),
         ("trusted_schema", &"OFF"),
-        // 16 MiB: a page that is written by many commits goes to the database once.
-        ("wal_autocheckpoint", &4_096),
-        ("journal_size_limit", &(64_i64 << 20)),
+        // What a log that has grown is cut back to.
+        ("journal_size_limit", &MAX_LOG_KEPT),
     ];
     for (name, value) in pragmas {
         conn.pragma_update(None, name, value).map_err(at)?;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::fault::Worked;
 use super::lanes::Lanes;
+use super::stint::Stint;
 use super::{sql, tally, view};
 use crate::job::{JobRow, Key, Lane, LaneId, Priority, State};
 use crate::queue::store::{Counted, Place};
@@ -100,7 +101,7 @@ fn lanes_beside(conn: &Connection, lane: &Lane) -> Worked<Option<BTreeSet<LaneId
     Ok(Some(found).filter(|lanes| lanes.len() <= MAX_LANES_LOOKED_INTO))
 }
 
-/// The ready jobs before that spot in these lanes; `None` when there are more than `most`.
+/// The ready jobs before that spot in these lanes; `None` when there are more than `most`, or it takes too long.
 fn count(
     conn: &Connection,
     spot: Spot,
@@ -109,7 +110,7 @@ fn count(
 ) -> Worked<Option<u64>> {
     let mut statement = conn.prepare_cached(sql::COUNT_BEFORE)?;
     let most = u64::try_from(most).unwrap_or(u64::MAX);
-    let mut count = 0;
+    let (mut count, stint) = (0, Stint::begin());
     // In the order of the table.
     for priority in Priority::ALL.into_iter().filter(|priority| *priority <= spot.priority) {
         let before = if priority == spot.priority { spot.row.0 } else { i64::MAX };
@@ -118,7 +119,7 @@ fn count(
             let limit = i64::try_from(most - count).unwrap_or(i64::MAX).saturating_add(1);
             let range = (priority.level(), lane.0, before, limit);
             count += statement.query_row(range, |row| row.get::<_, u64>(0))?;
-            if count > most {
+            if count > most || stint.is_over() {
                 return Ok(None);
             }
         }

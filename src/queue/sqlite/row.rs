@@ -16,7 +16,7 @@ use crate::job::{
 use crate::queue::store::{AttemptView, JobView};
 
 /// A hash of an artifact id: what `pruned` keeps, and the first 48 bits of it for `seen`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct IdHash(pub(super) [u8; 16]);
 
 impl IdHash {

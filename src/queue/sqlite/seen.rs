@@ -1,13 +1,13 @@
-//! Which row has an id: a hash table in two tables, the small one for what came lately.
+//! Which row has an id: a hash table in three tables, each some sixteen times smaller than the next while the queue is large.
 //!
 //! ```text
-//!   a batch of hashes, sorted ──claim──> seen_lately ──a slice of neighbours at a time──> seen
+//!   a batch of hashes, sorted ──claim──> seen_newest ──all, when it is full──> seen_lately ──a slice of neighbours at a time──> seen
 //! ```
 //!
 //! A batch of b hashes in no order touches about b pages of a large table, each rewritten for one entry: at five million
-//! jobs that is seven times what the jobs themselves take. With at most [`MAX_LATELY`] entries in the small table, the
-//! batch falls into a thousand pages at most, and what must leave to make room is one slice of the hashes, whose
-//! neighbours lie together in the large one.
+//! jobs that is seven times what the jobs themselves take. The smallest table has some sixty pages, so however short the transactions are
+//! that a batch is written in, they rewrite no more; what leaves it falls on a thousand pages at most, once for all; and what must leave
+//! those to make room is one slice of the hashes, whose neighbours lie together in the largest.
 //!
 //! A hash in use names one row, in one of the tables. Should two ids have the same 48 bits, the later one's row is in
 //! `seen_too`: nothing depends on hashes being unique, only the speed.
@@ -20,7 +20,10 @@ use super::row::{self, IdHash};
 use super::sql;
 use crate::job::{ArtifactId, JobRow};
 
-/// No more hashes than these stay in the small table, some four megabytes.
+/// No more hashes than these stay in the smallest table, some 250 kilobytes.
+pub(super) const MAX_NEWEST: i64 = 1 << 14;
+
+/// No more than these stay in the next, some four megabytes.
 pub(super) const MAX_LATELY: i64 = 1 << 18;
 
 /// Into so many slices the hashes are cut.
@@ -29,27 +32,26 @@ const SLICES: i64 = 32;
 /// Hashes per slice.
 const SLICE: i64 = (1 << 48) / SLICES;
 
+const NEWEST: &str = "seen_newest";
 const LATELY: &str = "seen_lately";
 const NEXT_SLICE: &str = "next_slice";
 
-/// Gives each hash that no row has to a row; of two that are alike, to the first. The first of `hashes` gets `first_row`,
-/// each further one the next; `None` gets none. Returns which got theirs.
+/// Gives each hash of `order` that no row has to a row; of two that are alike, to the first. `order` are places in `hashes`, by hash
+/// and then place. The first of `hashes` gets `first_row`, each further one the next. Returns which got theirs.
 pub(super) fn claim(
     batch: &Batch<'_>,
-    hashes: &[Option<IdHash>],
+    hashes: &[IdHash],
+    order: &[usize],
     first_row: i64,
 ) -> Worked<Vec<bool>> {
-    let places = hashes.iter().enumerate();
-    let mut sorted: Vec<(i64, usize)> =
-        places.filter_map(|(at, hash)| Some(((*hash)?.seen(), at))).collect();
-    sorted.sort_unstable();
     let any_seen = batch.number(sql::ANY_SEEN, ())? == Some(1);
     let mut is_seen = batch.conn.prepare_cached(sql::IS_SEEN)?;
     let mut claim = batch.conn.prepare_cached(sql::CLAIM)?;
     let mut claimed = vec![false; hashes.len()];
     let mut new = 0;
-    for (hash, at) in sorted {
-        if any_seen && is_seen.exists([hash])? {
+    for at in order.iter().copied() {
+        let hash = hashes[at].seen();
+        if any_seen && is_seen.query_row([hash], |row| row.get(0))? {
             continue;
         }
         let offset = i64::try_from(at).unwrap_or(i64::MAX);
@@ -62,25 +64,38 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
-/// Counts `new` hashes in, and moves slices on until no more than [`MAX_LATELY`] are left.
+/// Counts `new` hashes in, and moves on what is too much for its table.
 fn make_room(batch: &Batch<'_>, new: i64) -> Worked<()> {
-    let mut lately = counter(batch, LATELY)? + new;
-    if lately > MAX_LATELY {
-        let mut slice = counter(batch, NEXT_SLICE)?;
-        // Once round moves all there are.
-        for _ in 0..SLICES {
-            let bounds = (slice * SLICE, (slice + 1) * SLICE - 1);
-            batch.run(sql::COPY_SLICE, bounds)?;
-            let moved = batch.run(sql::DELETE_SLICE, bounds)?;
-            lately -= i64::try_from(moved).unwrap_or(0);
-            slice = (slice + 1) % SLICES;
-            if lately <= MAX_LATELY {
-                break;
-            }
-        }
-        set_counter(batch, NEXT_SLICE, slice)?;
+    let newest = counter(batch, NEWEST)? + new;
+    if newest <= MAX_NEWEST {
+        return set_counter(batch, NEWEST, newest);
     }
-    set_counter(batch, LATELY, lately)
+    let moved = batch.run(sql::COPY_NEWEST, ())?;
+    batch.run(sql::DELETE_NEWEST, ())?;
+    set_counter(batch, NEWEST, 0)?;
+    let lately = counter(batch, LATELY)? + i64::try_from(moved).unwrap_or(0);
+    set_counter(batch, LATELY, move_slices(batch, lately)?)
+}
+
+/// Moves slices on until no more than [`MAX_LATELY`] hashes of `lately` are left. Returns how many are.
+fn move_slices(batch: &Batch<'_>, mut lately: i64) -> Worked<i64> {
+    if lately <= MAX_LATELY {
+        return Ok(lately);
+    }
+    let mut slice = counter(batch, NEXT_SLICE)?;
+    // Once round moves all there are.
+    for _ in 0..SLICES {
+        let bounds = (slice * SLICE, (slice + 1) * SLICE - 1);
+        batch.run(sql::COPY_SLICE, bounds)?;
+        let moved = batch.run(sql::DELETE_SLICE, bounds)?;
+        lately -= i64::try_from(moved).unwrap_or(0);
+        slice = (slice + 1) % SLICES;
+        if lately <= MAX_LATELY {
+            break;
+        }
+    }
+    set_counter(batch, NEXT_SLICE, slice)?;
+    Ok(lately)
 }
 
 /// Gives a row a hash that another has already.
@@ -105,17 +120,31 @@ pub(super) fn find(conn: &Connection, id: &ArtifactId, hash: IdHash) -> Worked<O
     Ok(None)
 }
 
-/// Takes its hash away from a row.
-pub(super) fn forget(batch: &Batch<'_>, hash: IdHash, job: JobRow) -> Worked<()> {
-    let [lately, others @ ..] = sql::DELETE_SEEN;
-    if batch.run(lately, (hash.seen(), job.0))? == 1 {
-        return set_counter(batch, LATELY, counter(batch, LATELY)? - 1);
+/// Takes their hashes away from rows. `gone` is in the order of the hashes: neighbours lie on the same pages.
+pub(super) fn forget(batch: &Batch<'_>, gone: &[(IdHash, JobRow)]) -> Worked<()> {
+    let mut seen = batch.conn.prepare_cached(sql::DELETE_SEEN)?;
+    let mut lately = batch.conn.prepare_cached(sql::DELETE_SEEN_LATELY)?;
+    let mut newest = batch.conn.prepare_cached(sql::DELETE_SEEN_NEWEST)?;
+    let (mut from_lately, mut from_newest) = (0, 0);
+    for (hash, job) in gone {
+        let key = (hash.seen(), job.0);
+        if seen.execute(key)? == 1 {
+            continue;
+        }
+        if lately.execute(key)? == 1 {
+            from_lately += 1;
+        } else if newest.execute(key)? == 1 {
+            from_newest += 1;
+        } else {
+            batch.changed_one(batch.run(sql::DELETE_SEEN_TOO, key)?, *job)?;
+        }
     }
-    let mut gone = 0;
-    for table in others {
-        gone += batch.run(table, (hash.seen(), job.0))?;
+    for (name, fewer) in [(LATELY, from_lately), (NEWEST, from_newest)] {
+        if fewer > 0 {
+            set_counter(batch, name, counter(batch, name)? - fewer)?;
+        }
     }
-    batch.changed_one(gone, job)
+    Ok(())
 }
 
 /// A count of the store's own.

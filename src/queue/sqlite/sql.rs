@@ -4,6 +4,23 @@
 
 pub(super) mod keys;
 
+/// Takes the write lock.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Makes what was written last.
+pub(super) const COMMIT: &str = "COMMIT";
+/// Undoes it.
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+/// Carries the log over into the database, beside whoever reads and writes.
+pub(super) const CARRY_OVER: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Carries it over with the write lock.
+pub(super) const PRESS: &str = "PRAGMA wal_checkpoint(FULL)";
+/// How many pages the database has.
+pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
+/// How many bytes each.
+pub(super) const PAGE_BYTES: &str = "PRAGMA page_size";
+/// What is wrong with its structure: three sentences at most. Reads all of it.
+pub(super) const CHECK: &str = "PRAGMA quick_check(3)";
+
 /// A count of the store's own.
 pub(super) const COUNTER: &str = "SELECT value FROM counter WHERE name = ?1";
 /// Sets it.
@@ -14,30 +31,42 @@ pub(super) const INSERT_JOB: &str = "
     INSERT INTO job (id, enqueued_at_ms, at_ms, priority, lane, max_attempts, timeout_seconds, artifact_id,
                      retry, tags, payload)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+/// Makes new jobs ready, from a row to another, whose time has come.
+pub(super) const PLACE_NEW: &str = "
+    INSERT INTO ready (priority, lane, job, epoch)
+    SELECT priority, lane, id, 0 FROM job WHERE id BETWEEN ?1 AND ?2 AND at_ms IS NULL
+    ORDER BY priority, lane, id";
 /// Replaces all of a job but its id, row and time of enqueueing.
 pub(super) const REPLACE_JOB: &str = "
     UPDATE job SET at_ms = ?2, priority = ?3, lane = ?4, max_attempts = ?5, timeout_seconds = ?6, retry = ?7,
                    tags = ?8, payload = ?9
     WHERE id = ?1";
-/// Whether any hash has left the small table.
-pub(super) const ANY_SEEN: &str = "SELECT EXISTS (SELECT 1 FROM seen)";
+/// Whether any hash has left the smallest table.
+pub(super) const ANY_SEEN: &str =
+    "SELECT EXISTS (SELECT 1 FROM seen_lately) OR EXISTS (SELECT 1 FROM seen)";
 /// Whether a hash has.
-pub(super) const IS_SEEN: &str = "SELECT 1 FROM seen WHERE hash = ?1";
+pub(super) const IS_SEEN: &str = "
+    SELECT EXISTS (SELECT 1 FROM seen_lately WHERE hash = ?1) OR EXISTS (SELECT 1 FROM seen WHERE hash = ?1)";
 /// Gives a hash that has not to a new row, unless another has it.
-pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen_lately (hash, job) VALUES (?1, ?2)";
+pub(super) const CLAIM: &str = "INSERT OR IGNORE INTO seen_newest (hash, job) VALUES (?1, ?2)";
 /// Gives a hash to a new row as well.
 pub(super) const CLAIM_TOO: &str = "INSERT INTO seen_too (hash, job) VALUES (?1, ?2)";
 /// The rows that may have an id.
 pub(super) const SEEN: &str = "
-    SELECT job FROM seen_lately WHERE hash = ?1
+    SELECT job FROM seen_newest WHERE hash = ?1
+    UNION ALL SELECT job FROM seen_lately WHERE hash = ?1
     UNION ALL SELECT job FROM seen WHERE hash = ?1
     UNION ALL SELECT job FROM seen_too WHERE hash = ?1";
 /// Takes the hash away from a row.
-pub(super) const DELETE_SEEN: [&str; 3] = [
-    "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2",
-    "DELETE FROM seen WHERE hash = ?1 AND job = ?2",
-    "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2",
-];
+pub(super) const DELETE_SEEN_NEWEST: &str = "DELETE FROM seen_newest WHERE hash = ?1 AND job = ?2";
+pub(super) const DELETE_SEEN_LATELY: &str = "DELETE FROM seen_lately WHERE hash = ?1 AND job = ?2";
+pub(super) const DELETE_SEEN: &str = "DELETE FROM seen WHERE hash = ?1 AND job = ?2";
+pub(super) const DELETE_SEEN_TOO: &str = "DELETE FROM seen_too WHERE hash = ?1 AND job = ?2";
+/// Copies all of the newest hashes to those seen lately.
+pub(super) const COPY_NEWEST: &str =
+    "INSERT INTO seen_lately (hash, job) SELECT hash, job FROM seen_newest ORDER BY hash";
+/// Deletes those copied.
+pub(super) const DELETE_NEWEST: &str = "DELETE FROM seen_newest";
 /// Copies a slice of the hashes seen lately to where the others are.
 pub(super) const COPY_SLICE: &str = "
     INSERT INTO seen (hash, job) SELECT hash, job FROM seen_lately WHERE hash BETWEEN ?1 AND ?2 ORDER BY hash";
@@ -189,8 +218,6 @@ pub(super) const INSERT_ATTEMPT: &str = "
 pub(super) const TRIM_ATTEMPTS: &str = "
     DELETE FROM attempt WHERE job = ?1 AND epoch <=
         (SELECT epoch FROM attempt WHERE job = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET ?2)";
-/// Drops the story.
-pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
 /// The story, oldest first.
 pub(super) const ATTEMPTS: &str = "
     SELECT epoch, outcome, reason, message, started_at_ms, elapsed_ms
@@ -198,8 +225,14 @@ pub(super) const ATTEMPTS: &str = "
 /// Deletes what came of a finished job that is as it was when it was read.
 pub(super) const DELETE_PROGRESS: &str =
     "DELETE FROM progress WHERE job = ?1 AND epoch = ?2 AND state = ?3";
-/// Deletes a job.
-pub(super) const DELETE_JOB: &str = "DELETE FROM job WHERE id = ?1";
+/// The ids from a row to another.
+pub(super) const ARTIFACT_IDS: &str =
+    "SELECT artifact_id FROM job WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+/// Deletes the jobs from a row to another, and their particulars, stories and checkpoints.
+pub(super) const DELETE_JOBS: &str = "DELETE FROM job WHERE id BETWEEN ?1 AND ?2";
+pub(super) const DELETE_RESULTS: &str = "DELETE FROM result WHERE job BETWEEN ?1 AND ?2";
+pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM attempt WHERE job BETWEEN ?1 AND ?2";
+pub(super) const DELETE_CHECKPOINTS: &str = "DELETE FROM checkpoint WHERE job BETWEEN ?1 AND ?2";
 
 /// A lane by its names.
 pub(super) const LANE_BY_NAMES: &str =
@@ -256,10 +289,9 @@ pub(super) const ADD_TALLY: &str = "
 pub(super) const DROP_EMPTY_TALLY: &str = "
     DELETE FROM tally WHERE dimension = ?1 AND key = ?2
         AND queued = 0 AND done = 0 AND skipped = 0 AND error = 0 AND attempts = 0";
-/// All counts of a dimension that some job is in.
+/// Counts of a dimension from a name on.
 pub(super) const TALLIES: &str = "
-    SELECT key, queued, done, skipped, error FROM tally
-    WHERE dimension = ?1 AND (queued <> 0 OR done <> 0 OR skipped <> 0 OR error <> 0)";
+    SELECT key, queued, done, skipped, error FROM tally WHERE dimension = ?1 AND key >= ?2 ORDER BY key LIMIT ?3";
 /// The jobs queued under one value of a dimension, leased ones among them.
 pub(super) const QUEUED_UNDER: &str = "SELECT queued FROM tally WHERE dimension = ?1 AND key = ?2";
 /// How attempts under one value of a dimension have gone.

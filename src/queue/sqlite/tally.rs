@@ -150,10 +150,23 @@ pub(super) fn queued_under(conn: &Connection, key: &LimitKey) -> Worked<u64> {
     Ok(queued.unwrap_or_default())
 }
 
-/// The counts of one dimension that some job is in, leased jobs still among the queued.
+/// The counts of one dimension that some job is in, leased jobs still among the queued. Only of dimensions with few names.
 pub(super) fn read(conn: &Connection, dimension: i64) -> Worked<Vec<(String, Counts)>> {
+    let mut all = page(conn, dimension, "", usize::MAX)?;
+    all.retain(|(_, counts)| counts.total() > 0);
+    Ok(all)
+}
+
+/// The counts of one dimension from a name on, so many at most, leased jobs still among the queued; also those that no job is in.
+pub(super) fn page(
+    conn: &Connection,
+    dimension: i64,
+    from: &str,
+    most: usize,
+) -> Worked<Vec<(String, Counts)>> {
     let mut statement = conn.prepare_cached(sql::TALLIES)?;
-    let rows = statement.query_map([dimension], |row| {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = statement.query_map((dimension, from, most), |row| {
         let counts = Counts {
             queued: row.get(1)?,
             in_progress: 0,

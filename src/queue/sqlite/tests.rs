@@ -5,6 +5,7 @@ mod keys;
 mod opening;
 mod owners;
 mod plans;
+mod sharing;
 mod storage;
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What can be read: pages of jobs, one job's story, counts, and which lanes have work.
 //!
-//! Every call reads a bounded stretch (no read transaction over 250 ms): a page over a filter that matches little
-//! ends early, and says where to go on.
+//! Every call reads a stretch that is bounded in rows, bytes and time (no read transaction over 250 ms): a page over a filter that
+//! matches little, or of jobs that are large, ends early, and says where to go on.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -10,17 +10,23 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
+use super::SqliteStore;
 use super::fault::Worked;
 use super::lanes::Lanes;
 use super::sql;
+use super::stint::{ASK_EVERY, Stint};
 use super::{row, tally};
 use crate::job::{JobRow, Kind, Lane, LaneId, Priority, Reason, State, WallMs};
 use crate::queue::store::{
     AttemptView, Counts, Dimension, Filter, JobView, LaneCursor, Owner, Page, ReadyLane, Remaining,
+    StoreError,
 };
 
 /// One walk looks at so many jobs at most.
 pub(super) const MAX_WALKED: usize = 20_000;
+
+/// A page is over with the job that brings its payloads and details to so many bytes.
+pub(super) const MAX_PAGE_BYTES: usize = 8 << 20;
 
 /// What a walk knows of a job: enough to choose, without its payload.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +65,13 @@ impl Walk {
     }
 }
 
-/// Visits the next jobs of a walk after a row, by row, until `visit` breaks off or [`MAX_WALKED`] are passed. Returns
+/// Visits the next jobs of a walk after a row, by row, until `visit` breaks off, [`MAX_WALKED`] are passed, or the stint is over. Returns
 /// where to go on: `None` when no job is left.
 pub(super) fn walk(
     conn: &Connection,
     walk: Walk,
     after: JobRow,
+    stint: Stint,
     mut visit: impl FnMut(Walked) -> ControlFlow<()>,
 ) -> Worked<Option<JobRow>> {
     let mut statement = conn.prepare_cached(match walk {
@@ -77,11 +84,12 @@ pub(super) fn walk(
         Walk::Failed(state) => statement.query((after.0, MAX_WALKED, state.code()))?,
         _ => statement.query((after.0, MAX_WALKED))?,
     };
-    let (mut last, mut passed) = (after, 0);
+    let (mut last, mut passed) = (after, 0_usize);
     while let Some(row) = rows.next()? {
         let walked = walked(row)?;
         (last, passed) = (walked.job, passed + 1);
-        if visit(walked).is_break() {
+        let is_over = passed.is_multiple_of(ASK_EVERY) && stint.is_over();
+        if visit(walked).is_break() || is_over {
             return Ok(Some(last));
         }
     }
@@ -126,7 +134,7 @@ pub(super) fn list(
     let mut found = Vec::new();
     let mut is_full = false;
     let start = after.unwrap_or(JobRow(0));
-    let go_on = walk(conn, Walk::past(filter.state), start, |job| {
+    let mut go_on = walk(conn, Walk::past(filter.state), start, Stint::begin(), |job| {
         if matches(&job) {
             // One beyond the page tells that there is a next one.
             is_full = found.len() == limit;
@@ -137,12 +145,32 @@ pub(super) fn list(
         }
         ControlFlow::Continue(())
     })?;
-    let mut page = Page::default();
-    for job in found {
-        page.jobs.extend(job_view(conn, lanes, job)?);
+    let (jobs, is_cut) = views(conn, lanes, &found, Stint::begin())?;
+    if is_full || is_cut {
+        go_on = jobs.last().map(|job| job.row);
     }
-    page.next = if is_full { page.jobs.last().map(|job| job.row) } else { go_on };
-    Ok(page)
+    Ok(Page { jobs, next: go_on })
+}
+
+/// Those jobs, the first at least; and whether the page was full, or the stint over, before the last.
+fn views(
+    conn: &Connection,
+    lanes: &mut Lanes,
+    rows: &[JobRow],
+    stint: Stint,
+) -> Worked<(Vec<JobView>, bool)> {
+    let (mut jobs, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for (at, row) in rows.iter().enumerate() {
+        let is_over = at > 0 && at.is_multiple_of(ASK_EVERY) && stint.is_over();
+        if bytes >= MAX_PAGE_BYTES || is_over {
+            return Ok((jobs, true));
+        }
+        if let Some(job) = job_view(conn, lanes, *row)? {
+            bytes += job.payload.len() + job.detail.as_ref().map_or(0, String::len);
+            jobs.push(job);
+        }
+    }
+    Ok((jobs, false))
 }
 
 fn job_view(conn: &Connection, lanes: &mut Lanes, job: JobRow) -> Worked<Option<JobView>> {
@@ -209,31 +237,74 @@ fn leases(conn: &Connection, owner: i64) -> Worked<(u64, u64)> {
     Ok(statement.query_row([owner], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// See [`crate::queue::store::Store::counts_by`].
-pub(super) fn counts_by(
-    conn: &Connection,
-    lanes: &mut Lanes,
-    by: Dimension,
-) -> Worked<Vec<(String, Counts)>> {
-    let mut groups: HashMap<String, Counts> =
-        tally::read(conn, tally::code(by))?.into_iter().collect();
-    if by != Dimension::Reason {
+/// One page of counts by a dimension, at the most [`MAX_NAMES`] names: see [`crate::queue::store::Store::counts_by`].
+pub(super) struct NamedCounts {
+    groups: HashMap<String, Counts>,
+    /// The last name passed, when there may be more.
+    next: Option<String>,
+}
+
+/// So many names are read in one transaction.
+const MAX_NAMES: usize = 50_000;
+
+impl NamedCounts {
+    /// Nothing read yet.
+    pub(super) fn begin() -> NamedCounts {
+        NamedCounts { groups: HashMap::new(), next: Some(String::new()) }
+    }
+
+    /// Reads on. Returns whether all is read: leases are counted in with the last names.
+    pub(super) fn go_on(
+        &mut self,
+        conn: &Connection,
+        lanes: &mut Lanes,
+        by: Dimension,
+        most: usize,
+    ) -> Worked<bool> {
+        let Some(from) = self.next.take() else { return Ok(true) };
+        let page = tally::page(conn, tally::code(by), &from, most)?;
+        if page.len() == most {
+            // The least name after the last.
+            self.next = page.last().map(|(name, _)| format!("{name}\0"));
+        }
+        self.groups.extend(page.into_iter().filter(|(_, counts)| counts.total() > 0));
+        if self.next.is_none() && by != Dimension::Reason {
+            self.lease_out(conn, lanes, by)?;
+        }
+        Ok(self.next.is_none())
+    }
+
+    fn lease_out(&mut self, conn: &Connection, lanes: &mut Lanes, by: Dimension) -> Worked<()> {
         let mut statement = conn.prepare_cached(sql::LEASES_BY_LANE)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let lane = lanes.by_id(conn, LaneId(row.get(0)?))?;
             let name = tally::part(by, lane.kind.as_str(), &lane.key);
-            if let Some(counts) = groups.get_mut(name) {
+            if let Some(counts) = self.groups.get_mut(name) {
                 lease_out(counts, row.get(1)?);
             }
         }
+        Ok(())
     }
-    let named = |(name, counts): (String, Counts)| {
-        (if name.is_empty() { "-".to_owned() } else { name }, counts)
-    };
-    let mut groups: Vec<(String, Counts)> = groups.into_iter().map(named).collect();
-    groups.sort_by(|(a, m), (b, n)| (Reverse(m.total()), a).cmp(&(Reverse(n.total()), b)));
-    Ok(groups)
+
+    /// All that was read, most jobs first, then by name.
+    pub(super) fn sorted(self) -> Vec<(String, Counts)> {
+        let named = |(name, counts): (String, Counts)| {
+            (if name.is_empty() { "-".to_owned() } else { name }, counts)
+        };
+        let mut groups: Vec<(String, Counts)> = self.groups.into_iter().map(named).collect();
+        groups.sort_by(|(a, m), (b, n)| (Reverse(m.total()), a).cmp(&(Reverse(n.total()), b)));
+        groups
+    }
+}
+
+impl SqliteStore {
+    /// See [`crate::queue::store::Store::counts_by`].
+    pub(super) fn count_by(&mut self, by: Dimension) -> Result<Vec<(String, Counts)>, StoreError> {
+        let mut named = NamedCounts::begin();
+        while !self.read(|conn, lanes| named.go_on(conn, lanes, by, MAX_NAMES))? {}
+        Ok(named.sorted())
+    }
 }
 
 /// The next lane with ready jobs after a cursor: a seek or two, however many jobs there are.

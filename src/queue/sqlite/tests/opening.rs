@@ -99,7 +99,7 @@ fn a_queue_of_a_newer_version_is_refused() {
         "INSERT INTO refinery_schema_history VALUES (9, 'later', '2030-01-01T00:00:00Z', '1')";
     Connection::open(place.path()).unwrap().execute_batch(newer).unwrap();
     let error = SqliteStore::open(&place.path(), &options()).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 9, known: 4, .. }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 9, known: 5, .. }), "{error}");
 }
 
 /// What an earlier version of orch made: the schema as of `version`, three jobs at a host and one that has ended.
@@ -113,8 +113,10 @@ fn make_older(place: &Place, version: usize) {
         .collect();
     refinery::Runner::new(&known).run(&mut conn).unwrap();
     let hash = |id: &str| IdHash::of(&ArtifactId::new(id).unwrap()).seen();
+    // A lane's tag came with the fourth.
+    let (tag, no_tag) = if version >= 4 { (", tag", ", ''") } else { ("", "") };
     conn.execute_batch(&format!(
-        "INSERT INTO lane (id, host, resolver, kind) VALUES (7, 'h.example', '', 'noop');
+        "INSERT INTO lane (id, host, resolver, kind{tag}) VALUES (7, 'h.example', '', 'noop'{no_tag});
          INSERT INTO job (id, enqueued_at_ms, priority, lane, artifact_id, tags, payload) VALUES
              (1, 5, 2, 7, 'job:0', '[\"t\"]', '{{}}'), (2, 6, 2, 7, 'job:1', NULL, '{{}}'),
              (3, 7, 2, 7, 'job:2', NULL, '{{}}'), (4, 8, 2, 7, 'job:3', NULL, '{{}}');
@@ -124,7 +126,8 @@ fn make_older(place: &Place, version: usize) {
          INSERT INTO tally (dimension, key, queued, done, skipped, error) VALUES
              (0, '', 3, 1, 0, 0), (1, 'noop', 3, 1, 0, 0), (2, 'h.example', 3, 1, 0, 0),
              (3, '', 3, 1, 0, 0), (4, 'ok', 0, 1, 0, 0);
-         UPDATE counter SET value = 5 WHERE name = 'next_job'",
+         UPDATE counter SET value = 5 WHERE name = 'next_job';
+         UPDATE counter SET value = 4 WHERE name = 'seen_lately'",
         hash("job:0"),
         hash("job:1"),
         hash("job:2"),
@@ -157,6 +160,10 @@ fn a_queue_of_an_older_version_is_brought_up_to_date_and_keeps_its_jobs() {
         let done = Outcome::Done { reason: DoneReason::Ok, note };
         turn(&mut store, &owner, &[settlement(&leased[0], done)], 0);
         assert_eq!(store.yields().unwrap(), [observed]);
+        assert_eq!(store.prune(NOW, true, 9).unwrap(), 1, "the one that had ended");
+        let all = store.insert(&specs(5), OnDuplicate::Skip, NOW).unwrap();
+        let [Inserted::Duplicate, _, _, forgotten, new] = all[..] else { panic!("{all:?}") };
+        assert_eq!([forgotten, new], [Inserted::New; 2], "version {version}");
     }
 }
 
@@ -201,7 +208,7 @@ fn the_options_reach_sqlite() {
     assert_eq!(ask(&store, "synchronous"), "2");
     // As every handle after the first is opened.
     let conn = super::super::open::reopen(&place.path(), &options()).unwrap();
-    let fork = SqliteStore::over(conn, std::sync::Arc::clone(&store.shared));
+    let fork = SqliteStore::over(conn, std::sync::Arc::clone(&store.shared)).unwrap();
     assert_eq!(ask(&fork, "synchronous"), "2");
     drop((fork, store));
     let other = OpenOptions { wal_mode: false, durability: Durability::Normal, ..options() };

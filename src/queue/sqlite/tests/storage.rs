@@ -1,8 +1,11 @@
 //! What lies in the file: hashes that collide, records that stay as long as they were, what is kept how long.
 
+use std::ops::ControlFlow;
+
 use super::{NOW, Place, insert, options, settlement, specs, turn};
 use crate::job::{ErrorReason, JobSpec, Key, Outcome, State};
 use crate::queue::sqlite::row::IdHash;
+use crate::queue::sqlite::stint::{ASK_EVERY, Stint};
 use crate::queue::sqlite::{Durability, OpenOptions, SqliteStore, seen, sql, view};
 use crate::queue::store::{Dimension, Filter, Inserted, OnDuplicate, Settled, Store};
 
@@ -15,6 +18,10 @@ fn rows(store: &SqliteStore, table: &str) -> i64 {
     store.conn.query_row(&sql, [], |row| row.get(0)).unwrap()
 }
 
+fn counter(store: &SqliteStore, name: &str) -> i64 {
+    store.conn.query_row(sql::COUNTER, [name], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn ids_whose_hashes_collide_are_different_jobs() {
     let place = Place::new();
@@ -24,7 +31,7 @@ fn ids_whose_hashes_collide_are_different_jobs() {
     // As if all three had one hash: `new` is not there yet, and finds the row of `one` in its place.
     let hash = |spec: &JobSpec| IdHash::of(&spec.artifact_id).seen();
     assert_eq!(store.conn.execute(sql::CLAIM, (hash(&new), 1)).unwrap(), 1);
-    store.conn.execute("UPDATE seen_lately SET job = 1 WHERE hash = ?1", [hash(&two)]).unwrap();
+    store.conn.execute("UPDATE seen_newest SET job = 1 WHERE hash = ?1", [hash(&two)]).unwrap();
     store.conn.execute(sql::CLAIM_TOO, (hash(&two), 2)).unwrap();
     let again = [one.clone(), new.clone(), two.clone(), new.clone()];
     assert_eq!(
@@ -46,6 +53,27 @@ fn ids_whose_hashes_collide_are_different_jobs() {
     assert_eq!(rows(&store, "seen_too"), 0);
 }
 
+/// Short transactions must not rewrite a page for each id: what makes ids in random order slow to insert into millions of rows.
+#[test]
+fn a_small_batch_touches_few_pages_however_many_ids_there_are() {
+    let place = Place::new();
+    let fast = OpenOptions { durability: Durability::Normal, ..options() };
+    let mut store = SqliteStore::open(&place.path(), &fast).unwrap();
+    let all = specs(160_000);
+    store.insert(&all[..150_000], OnDuplicate::Skip, NOW).unwrap();
+    let pages = |store: &SqliteStore| -> i64 {
+        store.conn.query_row(sql::CARRY_OVER, [], |row| row.get(1)).unwrap()
+    };
+    let mut most = 0;
+    for part in all[150_000..].chunks(1_000) {
+        store.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        store.insert(part, OnDuplicate::Skip, NOW).unwrap();
+        most = most.max(pages(&store));
+    }
+    // A thousand ids fall on a thousand pages of a table that is large; the smallest has sixty, and the jobs take thirty.
+    assert!(most < 150, "{most} pages for a thousand jobs");
+}
+
 /// The hashes move from table to table under it.
 #[test]
 fn every_id_is_found_again_however_many_came_after_it() {
@@ -62,7 +90,10 @@ fn every_id_is_found_again_however_many_came_after_it() {
     }
     assert!(rows(&store, "seen") > 0, "some have moved");
     assert!(rows(&store, "seen_lately") <= seen::MAX_LATELY);
-    assert_eq!(rows(&store, "seen") + rows(&store, "seen_lately"), rows(&store, "job"));
+    let levels = ["seen_newest", "seen_lately", "seen"].map(|table| rows(&store, table));
+    assert_eq!(levels.iter().sum::<i64>(), rows(&store, "job"));
+    let counted = ["seen_newest", "seen_lately"].map(|name| counter(&store, name));
+    assert_eq!(counted, levels[..2], "what is counted is what is there");
     let again = store.insert(&all, OnDuplicate::Skip, NOW).unwrap();
     assert!(again.iter().all(|answer| *answer == Inserted::Duplicate));
     assert_eq!(store.counts().unwrap().queued, count as u64);
@@ -133,9 +164,17 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
     let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
     turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
-    for table in
-        ["job", "progress", "seen", "seen_lately", "result", "attempt", "checkpoint", "pruned"]
-    {
+    for table in [
+        "job",
+        "progress",
+        "seen",
+        "seen_lately",
+        "seen_newest",
+        "result",
+        "attempt",
+        "checkpoint",
+        "pruned",
+    ] {
         assert_eq!(rows(&store, table), 0, "{table}");
     }
     let names = [Dimension::Kind, Dimension::Host, Dimension::Resolver, Dimension::Reason];
@@ -212,4 +251,70 @@ fn a_page_that_matches_little_ends_early_and_says_where_to_go_on() {
     assert!(first.jobs.is_empty());
     let second = store.list(&filter, first.next, 5).unwrap();
     assert_eq!((second.jobs.len(), second.next), (1, None));
+}
+
+/// A page of large jobs must neither fill the memory nor keep its snapshot while megabytes are read.
+#[test]
+fn a_page_of_large_jobs_ends_early_and_says_where_to_go_on() {
+    let place = Place::new();
+    let mut store = place.open();
+    let large = || format!("{{\"x\":\"{}\"}}", "y".repeat(view::MAX_PAGE_BYTES / 4));
+    let jobs: Vec<_> = specs(10).into_iter().map(|spec| spec.with_payload(large())).collect();
+    store.insert(&jobs, OnDuplicate::Skip, NOW).unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(&Filter::default(), after, 1_000).unwrap();
+        assert!(page.jobs.len() <= 4, "{}", page.jobs.len());
+        found.extend(page.jobs.into_iter().map(|job| job.row.0));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_walk_whose_time_is_over_ends_soon_and_goes_on_where_it_was() {
+    let place = Place::new();
+    let mut store = place.open();
+    insert(&mut store, 1_000);
+    let (mut passed, mut after, mut stretches) = (0, Some(crate::job::JobRow(0)), 0);
+    while let Some(row) = after {
+        after = store
+            .read(|conn, _| {
+                view::walk(conn, view::Walk::All, row, Stint::over(), |_| {
+                    passed += 1;
+                    ControlFlow::Continue(())
+                })
+            })
+            .unwrap();
+        stretches += 1;
+    }
+    assert_eq!(passed, 1_000);
+    assert_eq!(stretches, 1_000 / ASK_EVERY + 1);
+}
+
+#[test]
+fn counts_by_name_read_in_many_pages_are_those_read_in_one() {
+    let place = Place::new();
+    let mut store = place.open();
+    let spec = |n: usize| {
+        let key = Key::new(None, (n > 0).then(|| format!("h{}.example", n % 7)).as_deref());
+        JobSpec { key: key.unwrap(), ..JobSpec::new(&format!("job:{n}"), "noop").unwrap() }
+    };
+    store.insert(&(0..40).map(spec).collect::<Vec<_>>(), OnDuplicate::Skip, NOW).unwrap();
+    let owner = store.register(NOW).unwrap();
+    turn(&mut store, &owner, &[], 2);
+    let all = store.counts_by(Dimension::Host).unwrap();
+    assert_eq!((all.len(), all[7].0.as_str()), (8, "-"));
+    for most in 1..10 {
+        let mut named = view::NamedCounts::begin();
+        let mut pages = 1;
+        while !store.read(|conn, lanes| named.go_on(conn, lanes, Dimension::Host, most)).unwrap() {
+            pages += 1;
+        }
+        assert_eq!(named.sorted(), all, "in pages of {most}");
+        assert_eq!(pages, 8 / most + 1);
+    }
 }

@@ -134,17 +134,24 @@ impl Store for Locked {
     fn stories(&mut self, rows: &[JobRow]) -> Result<Vec<Vec<AttemptView>>, StoreError> {
         self.inner.stories(rows)
     }
-    fn retry_failed(
+    fn retry_failed_after(
         &mut self,
+        after: Option<JobRow>,
         filter: &RetryFilter,
         limit: usize,
         now: WallMs,
         dry_run: bool,
-    ) -> Result<u64, StoreError> {
-        self.inner.retry_failed(filter, limit, now, dry_run)
+    ) -> Result<Swept, StoreError> {
+        self.inner.retry_failed_after(after, filter, limit, now, dry_run)
     }
-    fn prune(&mut self, before: WallMs, forget: bool, limit: usize) -> Result<u64, StoreError> {
-        self.inner.prune(before, forget, limit)
+    fn prune_after(
+        &mut self,
+        after: Option<JobRow>,
+        before: WallMs,
+        forget: bool,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
+        self.inner.prune_after(after, before, forget, limit)
     }
     fn declare(&mut self, owner: &Owner, declared: &Declared) -> Result<(), StoreError> {
         self.inner.declare(owner, declared)
