@@ -150,8 +150,9 @@ pub fn divide(
     let is_late = scene.now.since(had.asked_at) >= SHARE_PERIOD;
     let is_new = had.waiting_since.is_none() || is_late;
     let mut ring = if waits && is_new { view.holders_to_ask(me) } else { Vec::new() };
-    if mine.slots > had.slots && view.is_over() {
-        // It says of more than was known: what others were granted is too much.
+    // It says of more than was known: what others were granted is too much, and they must hear of it though nobody waits.
+    let is_more_than_known = mine.slots > had.slots && view.is_over();
+    if is_more_than_known {
         ring.extend(view.holders_to_ask(me));
     }
     if had.wanted == 0 || is_late {
@@ -165,7 +166,8 @@ pub fn divide(
     let changed = record.is_news_after(&before, scene.now);
     let answer = state_of(&report.key, record, shares, me, scene);
     shares.retain(|_, share| !share.is_nothing());
-    (answer, Divided { changed, noted: record.is_noted_after(&before), ring })
+    let noted = is_more_than_known || record.is_noted_after(&before);
+    (answer, Divided { changed, noted, ring })
 }
 
 /// Applies the report of `me`, the sole one: events, its bucket, and what runs there as its share, for people. Grants nothing, for

@@ -544,10 +544,12 @@ impl Oracle {
             let state = self.state(&part, now);
             let configured = state.configured;
             let out = u32::try_from(state.out.len()).unwrap_or(u32::MAX);
-            let kept = state.kept();
-            let learned = kept.terms(&configured, now).max_concurrent;
-            let cap = state.cap().into_iter().chain(learned).min();
-            if kept.standing(now, &policy) != Standing::Open || cap.is_some_and(|cap| out >= cap) {
+            // What the store knows, and what whoever heard it knows before.
+            let known = [state.kept(), state.record];
+            let learned = known.map(|record| record.terms(&configured, now).max_concurrent);
+            let cap = state.cap().into_iter().chain(learned.into_iter().flatten()).min();
+            let is_kept = known.iter().any(|it| it.standing(now, &policy) != Standing::Open);
+            if is_kept || cap.is_some_and(|cap| out >= cap) {
                 return None;
             }
             if let Some(owed) = &mut state.owed {
