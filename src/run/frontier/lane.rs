@@ -168,8 +168,12 @@ impl LaneState {
 
     /// Whether others have had more permits in its stead than the heaviest class may, for one of its own.
     pub(super) fn is_overdue(&self, heaviest: u32) -> bool {
-        let had = u64::try_from(self.passed_over).unwrap_or(0);
-        had > 0 && had * u64::from(self.class.weight) >= u64::from(heaviest)
+        self.owed() > 0 && self.owed() >= u64::from(heaviest)
+    }
+
+    /// How many permits others have had in its stead, by what its class counts for.
+    pub(super) fn owed(&self) -> u64 {
+        u64::try_from(self.passed_over).unwrap_or(0) * u64::from(self.class.weight)
     }
 
     /// Whether the permit was reserved for a claim that came to nothing.

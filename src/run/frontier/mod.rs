@@ -424,9 +424,8 @@ impl Frontier {
 
     /// A permit or a token of that key came back: whoever waited for it may ask again.
     pub fn freed(&mut self, key: &LimitKey) {
-        for id in self.parked_on.remove(key).unwrap_or_default() {
-            self.unpark(id);
-        }
+        let ids = self.parked_on.remove(key).unwrap_or_default();
+        self.unpark_all(ids.into());
     }
 
     /// Time has come to `now`, and to `wall` for what people asked for: whoever waited for it may ask again, and who has waited for long enough is
@@ -436,12 +435,9 @@ impl Frontier {
         for (id, at) in risen {
             self.judge(id, at);
         }
-        while let Some((until, _, id)) = self.parked_until.first().copied() {
-            if until > now {
-                return;
-            }
-            self.unpark(id);
-        }
+        let due = self.parked_until.iter().take_while(|(until, _, _)| *until <= now);
+        let due: Vec<LaneId> = due.map(|(_, _, id)| *id).collect();
+        self.unpark_all(due);
     }
 
     /// When [`Frontier::tick`] lets somebody ask again. That somebody rises starts nothing that could not have started before: it is in time
@@ -636,6 +632,20 @@ impl Frontier {
         state.parked = Some((wait, self.refusals));
         state.turn_left = 0;
         state.passed_over = state.passed_over.saturating_add(1);
+    }
+
+    /// In the order of their refusals; those that are overdue go before all others, so the one that is most so comes last here.
+    fn unpark_all(&mut self, ids: Vec<LaneId>) {
+        let mut overdue = Vec::new();
+        for (order, id) in ids.into_iter().enumerate() {
+            let state = self.lanes.get(&id).filter(|_| !self.classes.is_empty());
+            match state.filter(|state| state.is_overdue(self.heaviest)) {
+                Some(state) => overdue.push((state.owed(), Reverse(order), id)),
+                None => self.unpark(id),
+            }
+        }
+        overdue.sort_unstable();
+        overdue.into_iter().for_each(|(_, _, id)| self.unpark(id));
     }
 
     fn unpark(&mut self, id: LaneId) {
