@@ -109,6 +109,8 @@ impl Listener for Ear {
 #[derive(Debug, Clone, Copy)]
 struct Line {
     since: Mono,
+    /// When the job at its head was enqueued.
+    head: Option<WallMs>,
     /// Jobs of the same key and priority that began before one of these.
     passed: usize,
     /// Those of the same key that were less urgent.

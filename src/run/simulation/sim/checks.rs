@@ -26,10 +26,9 @@ impl Sim {
         let (mut owed, mut lines) = (BTreeMap::new(), BTreeMap::new());
         for ready in ready.into_iter().filter(|_| !is_disturbed) {
             let (at, lane) = ((ready.lane.id, ready.priority), ready.lane);
-            let line = self
-                .lines
-                .get(&at)
-                .map_or(Line { since: now, passed: 0, overlooked: 0 }, |(_, line)| *line);
+            let new = Line { since: now, head: None, passed: 0, overlooked: 0 };
+            let known = self.lines.get(&at).map_or(new, |(_, line)| *line);
+            let line = Line { head: ready.head_enqueued_at, ..known };
             lines.insert(at, (Arc::clone(&lane), line));
             if !self.has_worker_for(&lane) {
                 continue;
@@ -77,7 +76,9 @@ impl Sim {
                 let times = line.overlooked;
                 return Err(format!("priority: {id} before {urgent:?} of {lane:?}, {times} times"));
             }
-            line.passed += usize::from(*priority == job.priority);
+            // Where jobs rise with age, older ones go first.
+            let is_older = has_aging && line.head.is_some_and(|head| job.enqueued_at < head);
+            line.passed += usize::from(*priority == job.priority && !is_older);
             if line.passed > most {
                 return Err(format!("starved: {lane:?} was passed over {} times", line.passed));
             }
