@@ -15,7 +15,7 @@ use super::oracle::{GRACE, Oracle, parts};
 use super::process::Process;
 use super::world::{EPOCH, Happening, World};
 use crate::clock::{Clock, Manual};
-use crate::job::{JobRow, Lane, LaneId, LimitKey, Mono, Priority, State};
+use crate::job::{JobRow, Lane, LaneId, LimitKey, Mono, Priority, State, WallMs};
 use crate::queue::memory::MemoryStore;
 use crate::queue::store::{Beat, Counts, OnDuplicate, Store};
 use crate::run::dispatcher::Next;
