@@ -146,7 +146,7 @@ impl Store for MemoryStore {
         let recovered = {
             let mut model = self.shared.model.lock();
             let recovered = model.recover(me, terms, &mut self.seen);
-            model.sweep(me, terms, &mut self.sweep);
+            model.sweep(terms, &mut self.sweep);
             recovered
         };
         self.unhang_bells();

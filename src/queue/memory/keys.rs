@@ -335,10 +335,10 @@ impl Model {
     }
 
     /// Forgets records that are not worth keeping, once everybody has heard of them.
-    pub(super) fn sweep(&mut self, me: Option<&Owner>, terms: RecoverTerms, sweep: &mut Sweep) {
+    pub(super) fn sweep(&mut self, terms: RecoverTerms, sweep: &mut Sweep) {
         sweep.note(self.keys.version, terms.mono);
-        let is_alone = self.owners.keys().all(|row| me.is_some_and(|me| me.row == *row));
-        let heard = if is_alone { i64::MAX } else { sweep.heard };
+        // Whoever lives may not have heard of what a person has just changed, and be it the only one.
+        let heard = if self.owners.is_empty() { i64::MAX } else { sweep.heard };
         let from = sweep.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let looked_at = self.keys.records.range((from, Bound::Unbounded)).take(MAX_SWEPT);
         let looked_at: Vec<(Name, Kept)> =

@@ -6,7 +6,7 @@ use super::shares::{self, Kept, Stamp};
 use super::sql::keys as sql;
 use super::{SqliteStore, row};
 use crate::job::{LimitKey, Mono, WallMs};
-use crate::queue::store::{Owner, RecoverTerms, StoreError, TROUBLE_REMEMBERED};
+use crate::queue::store::{RecoverTerms, StoreError, TROUBLE_REMEMBERED};
 use crate::share::{Policy, Share};
 
 /// So many records are looked at in one stretch, and in one [`crate::queue::store::Store::recover`].
@@ -150,23 +150,20 @@ impl Sweep {
 
 impl SqliteStore {
     /// Sees to records, whenever owners are judged: their times, if the machine has started anew, and whether they are worth keeping.
-    pub(super) fn see_to_records(
-        &mut self,
-        me: Option<&Owner>,
-        terms: RecoverTerms,
-    ) -> Result<(), StoreError> {
-        let (swept, me) = (self.sweep.after.take(), me.map_or(0, |me| me.row));
-        let (version, is_alone, walked) = self.read(|conn, _| {
+    pub(super) fn see_to_records(&mut self, terms: RecoverTerms) -> Result<(), StoreError> {
+        let swept = self.sweep.after.take();
+        let (version, is_anybody_there, walked) = self.read(|conn, _| {
             let number = |sql, params: &[i64]| -> Worked<i64> {
                 let params = rusqlite::params_from_iter(params);
                 Ok(conn.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
             };
-            let is_alone = number(sql::ANY_OTHER, &[me])? == 0;
-            Ok((number(sql::VERSION, &[])?, is_alone, stretch(conn, swept.as_ref())?))
+            let is_anybody_there = number(sql::ANY_OTHER, &[0])? == 1;
+            Ok((number(sql::VERSION, &[])?, is_anybody_there, stretch(conn, swept.as_ref())?))
         })?;
         self.sweep.note(version, terms.mono);
         self.sweep.after = walked.get(STRETCH - 1).map(|last| last.key.clone());
-        let heard = if is_alone { i64::MAX } else { self.sweep.heard };
+        // Whoever lives may not have heard of what a person has just changed, and be it the only one.
+        let heard = if is_anybody_there { self.sweep.heard } else { i64::MAX };
         let policy = Policy { give_up: TROUBLE_REMEMBERED, ..Policy::default() };
         let is_done_with = |walked: &Walked| {
             let Kept { version, record, .. } = walked.kept;

@@ -113,7 +113,7 @@ impl SqliteStore {
             }
         }
         self.sweep_files()?;
-        self.see_to_records(me, terms)?;
+        self.see_to_records(terms)?;
         Ok(recovered)
     }
 

@@ -237,3 +237,14 @@ fn tokens_in_hand_go_back_when_the_burst_becomes_smaller() {
     recheck(&[740], several, Scope::Servers);
     recheck(&[857], several, Scope::All);
 }
+
+#[test]
+fn the_only_process_hears_of_a_key_that_a_person_resumed() {
+    recheck(&[486, 787], one, Scope::All);
+}
+
+#[test]
+fn of_lanes_that_are_overdue_the_one_that_is_owed_most_goes_first() {
+    recheck(&[175, 218, 266, 278], one, Scope::Servers);
+    recheck(&[837, 861], several, Scope::Servers);
+}

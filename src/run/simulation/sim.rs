@@ -483,6 +483,12 @@ impl Sim {
     fn crash(&mut self) -> Result<(), String> {
         let Some(n) = self.draw_awake() else { return Ok(()) };
         self.note(|| format!("p{n} crashes"));
+        self.perish(n);
+        Ok(())
+    }
+
+    /// Its jobs are found by others, and what it had of limits.
+    fn perish(&mut self, n: usize) {
         let process = &mut self.processes[n];
         self.store.kill_owner(&process.owner());
         process.dispatcher = None;
@@ -495,7 +501,6 @@ impl Sim {
         // Its jobs were at a death: whoever is careful with them starts less than it could.
         self.suspects = true;
         self.disturb(LOOK_EVERY + Duration::from_millis(500));
-        Ok(())
     }
 
     fn thaw(&mut self, n: usize) {
@@ -609,7 +614,16 @@ impl Sim {
         while let Ok(message) = process.inbox.try_recv() {
             dispatcher.take(message);
         }
-        let next = dispatcher.advance().map_err(|error| format!("p{n}: {error}"))?;
+        let next = match dispatcher.advance() {
+            Ok(next) => next,
+            // Who was asked to stop, and has waited for as long as it may, waits for no lock.
+            Err(error) if process.is_stopping => {
+                self.note(|| format!("p{n} ends: {error}"));
+                self.perish(n);
+                return Ok(());
+            }
+            Err(error) => return Err(format!("p{n}: {error}")),
+        };
         for slot in std::mem::take(&mut dispatcher.replacements) {
             process.workers.push(super::process::Worker { slot, attempt: None });
         }
