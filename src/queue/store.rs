@@ -37,7 +37,7 @@ pub struct ReadyLane {
     pub priority: Priority,
     /// The lane.
     pub lane: Arc<Lane>,
-    /// When the job at its head was enqueued, in an answer of [`Store::ready_lanes`]; `None` in [`TurnReport::ready`].
+    /// When the job at its head was enqueued; `None`: not known, or it has none any more.
     pub head_enqueued_at: Option<WallMs>,
 }
 

@@ -294,7 +294,8 @@ impl Model {
 
     pub(super) fn ready_lane(&self, priority: Priority, lane: LaneId) -> Option<ReadyLane> {
         let lane = Arc::clone(self.lanes.get(&lane)?);
-        Some(ReadyLane { priority, lane, head_enqueued_at: None })
+        let head_enqueued_at = self.head_enqueued_at(priority, lane.id);
+        Some(ReadyLane { priority, lane, head_enqueued_at })
     }
 
     /// When the job at the head of a lane was enqueued.

@@ -167,7 +167,10 @@ impl<'a> Batch<'a> {
         let mut lanes = Vec::with_capacity(self.touched.len());
         for (priority, id) in &self.touched {
             let lane = self.lanes.by_id(self.conn, *id)?;
-            lanes.push(ReadyLane { priority: *priority, lane, head_enqueued_at: None });
+            // They are few: only jobs that were put back or delayed become ready in a turn.
+            let head = self.number(sql::HEAD_ENQUEUED_AT, (priority.level(), id.0))?;
+            let head_enqueued_at = head.map(WallMs);
+            lanes.push(ReadyLane { priority: *priority, lane, head_enqueued_at });
         }
         Ok(lanes)
     }

@@ -256,6 +256,10 @@ pub(super) const SOME_LANES_OF_RESOLVER: &str =
 pub(super) const NEXT_LANE: &str = "
     SELECT r.lane, j.enqueued_at_ms FROM ready r CROSS JOIN job j ON j.id = r.job
     WHERE r.priority = ?1 AND r.lane > ?2 ORDER BY r.lane, r.job LIMIT 1";
+/// When the job at the head of a lane was enqueued.
+pub(super) const HEAD_ENQUEUED_AT: &str = "
+    SELECT j.enqueued_at_ms FROM ready r CROSS JOIN job j ON j.id = r.job
+    WHERE r.priority = ?1 AND r.lane = ?2 ORDER BY r.job LIMIT 1";
 /// How many jobs of a lane are ready before a row, counted up to a bound.
 pub(super) const COUNT_BEFORE: &str = "
     SELECT count(*) FROM (SELECT 1 FROM ready WHERE priority = ?1 AND lane = ?2 AND job < ?3 LIMIT ?4)";
