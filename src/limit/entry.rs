@@ -252,7 +252,7 @@ impl Entry {
         let gives = surplus.and_then(|_| share.gives_at());
         let over = (share.is_over && share.slots > running).then_some(share.granted_at);
         let gives_idle = share.gives_idle_at().filter(|_| share.slots > running);
-        let tokens = (share.tokens_awaited && tokens > 0).then(|| share.tokens_at.plus(GRACE));
+        let tokens = share.gives_tokens_at().filter(|_| tokens > 0);
         [events, frozen, share.asks_at(), gives, over, gives_idle, tokens]
             .into_iter()
             .flatten()
@@ -340,9 +340,17 @@ impl Share {
         }
     }
 
+    /// When idle tokens that others lack are given back. Whoever lacks a later part keeps them for longer: were those who have an
+    /// earlier and those who have a later part to give them up alike, nobody might ever have both.
+    fn gives_tokens_at(&self) -> Option<Mono> {
+        let soon = self.tokens_awaited.then(|| self.tokens_at.plus(GRACE))?;
+        let awaited = self.lacks_later.filter(|at| at.plus(SHARE_PERIOD) > soon);
+        Some(awaited.map_or(soon, |_| self.tokens_at.plus(TENURE)))
+    }
+
     /// Whether idle tokens are given back.
     pub(super) fn gives_tokens(&self, now: Mono) -> bool {
-        self.tokens_awaited && self.tokens_at.plus(GRACE) <= now
+        self.gives_tokens_at().is_some_and(|at| at <= now)
     }
 
     /// Forgets wants that nobody has renewed. Whether the store is to be told that nothing is wanted any more.

@@ -248,3 +248,8 @@ fn of_lanes_that_are_overdue_the_one_that_is_owed_most_goes_first() {
     recheck(&[175, 218, 266, 278], one, Scope::Servers);
     recheck(&[837, 861], several, Scope::Servers);
 }
+
+#[test]
+fn who_has_an_earlier_part_keeps_it_while_those_who_have_a_later_one_give_it_up() {
+    recheck(&[709], several, Scope::Servers);
+}
