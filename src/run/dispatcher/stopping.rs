@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{Dispatcher, Origin, Phase};
 use crate::handler::{CancelReason, MachineFault};
 use crate::job::{Change, Leased, Mono};
-use crate::queue::store::Settlement;
+use crate::queue::store::{RecoverTerms, Settlement};
 use crate::run::event::{Event, StopPhase};
 use crate::run::report::RunError;
 use crate::run::stop::{StopCause, StopRequest};
-use crate::run::worker::{Assigned, Slot};
+use crate::run::worker::{Assigned, Message, Slot};
 
 /// How long a cancelled attempt may take to return before its worker is replaced, or left behind at the end.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -203,8 +203,30 @@ impl Dispatcher {
             }
             return Ok(false);
         }
+        if left.leased_elsewhere > 0 && self.takes_over(now)? {
+            return Ok(false);
+        }
         let is_over = !(left.delayed_retry && self.options.wait_retries);
         self.decided_by = Some(left).filter(|_| is_over);
         Ok(is_over)
+    }
+
+    /// Whether a process was found dead: what it had is to be done before a drain is over. The heartbeat thread looks for such once in a
+    /// second, and may have done so just before one died.
+    fn takes_over(&mut self, now: Mono) -> Result<bool, RunError> {
+        let terms = RecoverTerms {
+            now: self.shared.clock.wall(),
+            mono: now,
+            lease_ttl_ms: u64::try_from(self.options.lease_ttl.as_millis()).unwrap_or(u64::MAX),
+            max_job_losses: self.options.max_job_losses,
+        };
+        match self.store.recover(Some(&self.owner), terms) {
+            Ok(recovered) if recovered.owners.is_empty() => Ok(false),
+            Ok(recovered) => {
+                self.take(Message::Recovered(recovered));
+                Ok(true)
+            }
+            Err(error) => self.trouble(error, now).map(|()| true),
+        }
     }
 }

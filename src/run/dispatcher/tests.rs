@@ -266,6 +266,31 @@ fn a_job_between_channel_and_worker_keeps_its_deadline() {
 }
 
 #[test]
+fn a_drain_is_not_over_before_the_jobs_of_whoever_died_meanwhile_are_done() {
+    let mut rig = Rig::new(RunOptions { drain: true, ..options(1) }, &[]);
+    let other = rig.store.register(WallMs(0)).unwrap();
+    rig.store.insert(&[job("a", None)], OnDuplicate::Skip, WallMs(0)).unwrap();
+    let lane = rig.store.ready_lanes(None, 1, &[Kind::new("test").unwrap()]).unwrap().remove(0);
+    let want = Want { priority: lane.priority, lane: lane.lane.id, count: 1, max_losses: u32::MAX };
+    let turn = Turn {
+        owner: &other,
+        now: WallMs(0),
+        settle: &[],
+        lease: &[want],
+        max_payload_bytes: usize::MAX,
+        keys: None,
+    };
+    assert_eq!(rig.store.turn(&turn).unwrap().leased.len(), 1);
+    rig.store.kill_owner(&other);
+    // No heartbeat looks for the dead here.
+    assert_ne!(rig.settle(), Next::Over);
+    let taken = rig.begin(0);
+    rig.end(0, taken, Outcome::done());
+    assert_eq!(rig.settle(), Next::Over);
+    assert_eq!(rig.store.counts().unwrap().done, 1);
+}
+
+#[test]
 fn a_loss_that_was_dealt_with_is_not_dealt_with_again() {
     let mut rig = Rig::new(options(2), &[job("a", None)]);
     rig.settle();

@@ -77,6 +77,8 @@ struct Heard {
     /// Final states accepted, by job.
     finals: BTreeMap<JobRow, (u32, State)>,
     lost: Vec<usize>,
+    /// Owners that were found dead.
+    found_dead: Vec<Box<str>>,
 }
 
 struct Ear {
@@ -96,6 +98,9 @@ impl Listener for Ear {
                 }
             }
             Event::OwnerLost { .. } => self.heard.lock().lost.push(self.process),
+            Event::Recovered(recovered) => {
+                self.heard.lock().found_dead.extend(recovered.owners.iter().cloned());
+            }
             _ => {}
         }
     }
@@ -520,7 +525,9 @@ impl Sim {
             let Some(row) = id.strip_prefix("memory-").and_then(|row| row.parse().ok()) else {
                 continue;
             };
-            self.dead_owners.insert(row);
+            if !self.dead_owners.insert(row) {
+                continue;
+            }
             let of = |process: &Process| process.owner().row == row;
             let Some(n) = self.processes.iter().position(of) else { continue };
             self.note(|| format!("p{n} is found dead"));
@@ -648,6 +655,10 @@ impl Sim {
             let limits = self.processes[n].plan.options.limits.clone();
             self.oracle.joins(n, &limits, now);
         }
+        // Whoever is about to end looks for the dead itself.
+        let found_dead = std::mem::take(&mut self.heard.lock().found_dead);
+        let has_news = !found_dead.is_empty();
+        self.bury(&found_dead, has_news);
         self.end_cancelled(n)?;
         self.listen();
         self.look_at_store()
