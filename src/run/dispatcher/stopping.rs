@@ -203,10 +203,10 @@ impl Dispatcher {
             }
             return Ok(false);
         }
-        if left.leased_elsewhere > 0 && self.takes_over(now)? {
+        let is_over = !(left.delayed_retry && self.options.wait_retries);
+        if is_over && left.leased_elsewhere > 0 && self.takes_over(now)? {
             return Ok(false);
         }
-        let is_over = !(left.delayed_retry && self.options.wait_retries);
         self.decided_by = Some(left).filter(|_| is_over);
         Ok(is_over)
     }
