@@ -9,6 +9,10 @@ use std::sync::Arc;
 use orch::bench::{Bench, Halt};
 use orch::clock::System;
 
+/// As the binary has it: see `src/main.rs`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures in the directory for temporary files (`$TMPDIR`), with the binary of this build.
 pub(crate) fn bench() -> Bench {
     let orch = Path::new(env!("CARGO_BIN_EXE_orch")).to_owned();

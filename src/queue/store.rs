@@ -154,7 +154,7 @@ pub struct TurnReport {
     /// One answer per settlement, in order.
     pub settled: Vec<Settled>,
     /// The leases made, in the order of the wants.
-    pub leased: Vec<Leased>,
+    pub leased: Vec<Arc<Leased>>,
     /// Per want, whether its lane has nothing more ready at that priority once the want is served (skipped
     /// suspects count as more). May be `false` of an empty lane where `max_payload_bytes` ended the leasing.
     pub dry: Vec<bool>,

@@ -280,6 +280,7 @@ impl Simulation {
             self.start();
             let appetite = Appetite { room: self.room(), lease_ahead: true, max_losses: u32::MAX };
             let wants = self.frontier.wants(&self.gate, self.now, appetite);
+            self.frontier.end_wants();
             let leased: usize = wants.iter().map(|want| self.lease(want)).sum();
             self.start();
             if leased == 0 && self.freed.is_empty() && !self.can_offer() {
@@ -345,7 +346,7 @@ impl Simulation {
             for _ in 0..leased {
                 self.rows += 1;
                 let job = leased_job(self.rows, &self.name, &lane, want.priority);
-                self.frontier.hold(job);
+                self.frontier.hold(Arc::new(job));
             }
         }
         self.frontier.answered(want, leased, dry);

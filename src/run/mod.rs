@@ -20,6 +20,7 @@ pub mod forecast;
 pub mod frontier;
 mod heartbeat;
 mod report;
+mod scribe;
 #[cfg(test)]
 mod simulation;
 mod stop;
@@ -41,6 +42,7 @@ use crate::queue::store::{RecoverTerms, Store};
 use dispatcher::{Dispatcher, MAX_AHEAD, Next};
 use event::{Event, Listener};
 use frontier::Schedule;
+use scribe::Order;
 use worker::{Assigned, Message, Shared, Slot};
 
 pub use report::{RunError, RunReport};
@@ -239,7 +241,7 @@ impl Runner {
             owner: RwLock::new(owner),
             inbox: to_inbox,
         });
-        let threads = Threads::start(&*store, &shared, &options)?;
+        let (threads, scribe) = Threads::start(&*store, &shared, &options)?;
         let slots = threads.slots.clone();
         let ends = (threads.jobs.clone(), threads.unstarted.clone());
         take_over(&mut *store, &shared, &options)?;
@@ -247,7 +249,8 @@ impl Runner {
             let owner = Arc::clone(&shared.owner.read());
             shared.listener.on(&Event::Started { owner: &owner.id, workers: options.workers });
         }
-        let dispatcher = Dispatcher::new(store, Arc::clone(&shared), options, slots, ends);
+        let dispatcher =
+            Dispatcher::new(store, Arc::clone(&shared), options, slots, ends).with_scribe(scribe);
         drive(dispatcher, &inbox, threads, &shared)
     }
 }
@@ -322,6 +325,8 @@ struct Threads {
     unstarted: Receiver<Assigned>,
     workers: Vec<JoinHandle<()>>,
     heartbeat: Option<JoinHandle<()>>,
+    /// Ends with the dispatcher.
+    scribe: Option<JoinHandle<()>>,
     /// Closing it ends the heartbeat.
     over: Option<io::PipeWriter>,
 }
@@ -331,7 +336,7 @@ impl Threads {
         store: &dyn Store,
         shared: &Arc<Shared>,
         options: &RunOptions,
-    ) -> Result<Threads, RunError> {
+    ) -> Result<(Threads, Sender<(Box<dyn Store>, Order)>), RunError> {
         let (jobs, unstarted) = bounded(options.workers + MAX_AHEAD);
         let mut threads = Threads {
             slots: Vec::new(),
@@ -339,6 +344,7 @@ impl Threads {
             unstarted,
             workers: Vec::new(),
             heartbeat: None,
+            scribe: None,
             over: None,
         };
         for index in 0..options.workers {
@@ -346,7 +352,22 @@ impl Threads {
             threads.add_worker(shared, Arc::new(slot))?;
         }
         threads.start_heartbeat(store.fork()?, shared, options)?;
-        Ok(threads)
+        let scribe = threads.start_scribe(shared)?;
+        Ok((threads, scribe))
+    }
+
+    fn start_scribe(
+        &mut self,
+        shared: &Shared,
+    ) -> Result<Sender<(Box<dyn Store>, Order)>, RunError> {
+        let (orders, to_write) = bounded(1);
+        let inbox = shared.inbox.clone();
+        let thread = std::thread::Builder::new()
+            .name("scribe".to_owned())
+            .spawn(move || scribe::write(&to_write, &inbox))
+            .map_err(cannot_start("the scribe"))?;
+        self.scribe = Some(thread);
+        Ok(orders)
     }
 
     fn add_worker(&mut self, shared: &Arc<Shared>, slot: Arc<Slot>) -> Result<(), RunError> {
@@ -386,8 +407,8 @@ impl Threads {
     fn end(mut self, abandoned: usize) {
         drop(self.over.take());
         drop(self.jobs);
-        if let Some(heartbeat) = self.heartbeat.take() {
-            let _ = heartbeat.join();
+        for thread in self.heartbeat.take().into_iter().chain(self.scribe.take()) {
+            let _ = thread.join();
         }
         if abandoned == 0 {
             for worker in self.workers {

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
 
 use super::event::{Event, Listener};
+use super::scribe::Made;
 use crate::clock::Clock;
 use crate::handler::{
     Cancel, CancelReason, Completion, Context, ContextParts, MachineFault, Ran, Registry, given_up,
@@ -50,6 +51,8 @@ pub(super) enum Message {
     Recovered(Recovered),
     /// A heartbeat or a look for dead owners failed; it will be tried again.
     HeartbeatTrouble { message: String, again_in: Duration },
+    /// The turn that was under way is over.
+    TurnMade(Box<Made>),
     /// Somebody wants the run to stop.
     Stop(super::stop::StopRequest),
 }

@@ -353,7 +353,12 @@ impl World {
             said.extend(say("owner lost"));
             return said;
         }
-        said.extend(report.leased.into_iter().map(|leased| format!("{:?}", anonymous(leased))));
+        said.extend(
+            report
+                .leased
+                .into_iter()
+                .map(|leased| format!("{:?}", anonymous(Arc::unwrap_or_clone(leased)))),
+        );
         if max_payload_bytes == usize::MAX {
             said.extend(say(&report.dry));
         }

@@ -163,7 +163,7 @@ pub fn an_update_drops_what_was_learned_about_the_old_payload(subject: &mut dyn 
     process.settle(token, change);
     assert_eq!(insert(&mut process, &job("a"), OnDuplicate::Update), Inserted::Updated);
     let leased = process.lease_only();
-    assert_eq!((leased.checkpoint, &leased.lane.key), (None, &Key::default()));
+    assert_eq!((leased.checkpoint.clone(), &leased.lane.key), (None, &Key::default()));
 }
 
 /// A finished job starts over, with what the new spec says; its total of attempts stays on record.

@@ -148,8 +148,8 @@ pub fn a_lease_carries_all_its_handler_needs(subject: &mut dyn Subject) {
     assert_eq!(leased.priority, spec.priority);
     assert_eq!((leased.attempt, leased.attempts_total, leased.losses), (1, 1, 0));
     assert_eq!((leased.max_attempts, leased.timeout_seconds), (Some(4), Some(60)));
-    assert_eq!((leased.retry, leased.payload), (spec.retry, spec.payload));
-    assert_eq!((leased.checkpoint, leased.previous), (None, None));
+    assert_eq!((leased.retry, leased.payload.clone()), (spec.retry, spec.payload));
+    assert_eq!((leased.checkpoint.clone(), leased.previous.clone()), (None, None));
     let view = process.view("doi:10.1/Ä");
     assert_eq!((leased.token.job, leased.token.epoch), (view.row, view.epoch));
 }

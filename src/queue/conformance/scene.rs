@@ -1,5 +1,7 @@
 //! What the checks work with: a process on the store, and short ways to say things.
 
+use std::sync::Arc;
+
 use crate::job::{
     ArtifactId, Change, ErrorReason, FinalState, JobRow, JobSpec, Key, Kind, LeaseToken, Leased,
     Mono, Note, Priority, Reason, SkipReason, WallMs,
@@ -79,7 +81,7 @@ pub(super) fn defer(host: &str) -> Change {
     Change::Defer { key: at_host(host), not_before: None, checkpoint: None }
 }
 
-pub(super) fn ids(leased: &[Leased]) -> Vec<&str> {
+pub(super) fn ids(leased: &[Arc<Leased>]) -> Vec<&str> {
     leased.iter().map(|leased| leased.artifact_id.as_str()).collect()
 }
 
@@ -127,7 +129,7 @@ impl Process {
     }
 
     /// Leases up to `count` jobs, the most urgent lanes first.
-    pub(super) fn lease(&mut self, count: usize) -> Vec<Leased> {
+    pub(super) fn lease(&mut self, count: usize) -> Vec<Arc<Leased>> {
         let mut leased = Vec::new();
         for ready in self.ready_lanes() {
             let want = Want {
@@ -144,7 +146,7 @@ impl Process {
     }
 
     /// Makes due what is due, then leases the one job that is ready.
-    pub(super) fn lease_only(&mut self) -> Leased {
+    pub(super) fn lease_only(&mut self) -> Arc<Leased> {
         self.turn(&[], &[]);
         let mut leased = self.lease(2);
         assert_eq!(leased.len(), 1, "one job should have been ready: {leased:?}");

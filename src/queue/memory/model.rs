@@ -371,7 +371,7 @@ impl Model {
                 }
                 let leased = self.change(row, |job| lease(job, row, turn.owner.row));
                 payload_bytes += leased.as_ref().map_or(0, |leased| leased.payload.len());
-                report.leased.extend(leased);
+                report.leased.extend(leased.map(Arc::new));
             }
             let suspects_too = Want { max_losses: u32::MAX, ..*want };
             let dry = self.ready_in(&suspects_too).next().is_none();

@@ -54,7 +54,7 @@ struct Statements<'c> {
 /// The jobs at the head of a lane that a want takes.
 #[derive(Default)]
 struct Head {
-    taken: Vec<Leased>,
+    taken: Vec<Arc<Leased>>,
     /// Whether suspects were passed over on the way.
     passed: bool,
     /// Whether that is all that the lane has; `None`: nobody looked.
@@ -98,12 +98,12 @@ fn read_head(
     Ok(head)
 }
 
-fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Worked<Leased> {
+fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Worked<Arc<Leased>> {
     let job: i64 = row.get(0)?;
     let epoch: i64 = row.get(1)?;
     // Nothing has come of it yet: it is queued, and left nothing.
     let left = if epoch == 0 { LeftBehind::default() } else { left_behind(batch, job, epoch)? };
-    Ok(Leased {
+    Ok(Arc::new(Leased {
         token: LeaseToken { job: JobRow(job), epoch: Epoch(epoch).next() },
         artifact_id: row::artifact_id(row::text(row, 4)?.unwrap_or_default())?,
         enqueued_at: WallMs(row.get(7)?),
@@ -118,7 +118,7 @@ fn leased(batch: &Batch<'_>, row: &Row<'_>, want: &Want, lane: &Arc<Lane>) -> Wo
         payload: row::owned(row, 6)?,
         checkpoint: left.checkpoint,
         previous: left.previous,
-    })
+    }))
 }
 
 /// What earlier attempts of a job left.

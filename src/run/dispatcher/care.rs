@@ -2,7 +2,7 @@
 
 use super::pace::TURN_EVERY;
 use super::{Dispatcher, MAX_AHEAD, Phase};
-use crate::job::{Mono, Suspicion};
+use crate::job::Suspicion;
 use crate::run::frontier::Appetite;
 
 /// Every so many turns suspects are given a chance beside a backlog of others.
@@ -44,7 +44,8 @@ impl Dispatcher {
     /// How many more jobs may be assigned now.
     pub(super) fn room(&self) -> usize {
         let ahead = if self.care.level == Suspicion::None { self.ahead } else { 0 };
-        (self.options.workers + ahead).saturating_sub(self.busy)
+        let kept = self.busy + self.frontier.places_under_way();
+        (self.options.workers + ahead).saturating_sub(kept)
     }
 
     /// How much may be leased now, given how careful we must be.
@@ -77,9 +78,9 @@ impl Dispatcher {
     }
 
     /// Learns how far to assign ahead: what the workers get through in a few turns at the pace of the last one.
-    pub(super) fn measure(&mut self, began: Mono) {
+    pub(super) fn measure(&mut self) {
         let ended = self.shared.clock.mono();
-        let (turn, period) = (ended.since(began), ended.since(self.last_turn_at));
+        let (turn, period) = (ended.since(self.turn_began), ended.since(self.last_turn_at));
         self.last_turn_at = ended;
         let finished = u128::try_from(std::mem::take(&mut self.finished_since_turn)).unwrap_or(0);
         let horizon = 4 * TURN_EVERY + 2 * turn;

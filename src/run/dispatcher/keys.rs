@@ -3,11 +3,12 @@
 //! The gate knows what is to be said and what an answer means; here it is only seen to that every turn takes it along, that
 //! something urgent makes a turn, and that nothing that others must know is lost with a turn that failed.
 
-use super::{Dispatcher, MAX_TURN_PAYLOAD_BYTES};
+use super::Dispatcher;
 use crate::job::Mono;
 use crate::queue::store::{Declared, StoreError, Turn};
 use crate::run::event::Event;
 use crate::run::report::RunError;
+use crate::run::scribe::MAX_TURN_PAYLOAD_BYTES;
 use crate::run::worker::Assigned;
 use crate::share::{KeyNews, KeyReply};
 
@@ -26,13 +27,16 @@ impl Dispatcher {
     fn try_introduce(&mut self, now: Mono) -> Result<(), StoreError> {
         let (per_host, by_key) = self.shared.gate.configured();
         let declared = Declared { per_host, by_key, process: Some(std::process::id()) };
-        self.store.declare(&self.owner, &declared)?;
+        if let Some(store) = &mut self.store {
+            store.declare(&self.owner, &declared)?;
+        }
         self.exchange(now)
     }
 
     /// A turn for the sake of the limits alone. Changed records come in pages, and the first words of an owner are not
     /// all said in one turn: those that follow at once are turns of their own.
     fn exchange(&mut self, now: Mono) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
         let Some(news) = self.shared.gate.news(now) else { return Ok(()) };
         let turn = Turn {
             owner: &self.owner,
@@ -42,7 +46,7 @@ impl Dispatcher {
             max_payload_bytes: MAX_TURN_PAYLOAD_BYTES,
             keys: Some(&news),
         };
-        match self.store.turn(&turn) {
+        match store.turn(&turn) {
             Ok(report) => {
                 self.tally.owner_lost |= report.owner_lost;
                 // Such a turn makes jobs due like any other: a scan finds them.

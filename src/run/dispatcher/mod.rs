@@ -7,8 +7,11 @@
 //! ```text
 //!   message --take--> pending settlements, freed permits
 //!   advance:  held jobs that got a permit --> channel
-//!             one turn: settle pending, lease what may start --> held --> channel
+//!             one turn: settle pending, lease what may start --> scribe --> held --> channel
 //! ```
+//!
+//! While attempts are being made the turn is made beside it, by a [scribe](super::scribe), and what it brings comes as a message; there is one
+//! turn at a time. When nobody runs, there is nobody to attend to meanwhile, and it makes the turn itself.
 
 mod care;
 mod keys;
@@ -19,10 +22,11 @@ mod stopping;
 pub(super) mod tests;
 mod watch;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, SendError, Sender};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -32,20 +36,19 @@ use super::RunOptions;
 use super::event::Event;
 use super::frontier::{Appetite, Frontier};
 use super::report::{RunError, RunReport, Tally};
+use super::scribe::{Made, Order, Origin};
 use super::stop::StopCause;
 use super::worker::{Assigned, Message, Shared, Slot};
 use crate::handler::{CancelReason, MachineFault};
-use crate::job::{Kind, Leased, Mono, Priority, WallMs};
+use crate::job::{Kind, Mono, Priority, WallMs};
 use crate::queue::store::{
-    LaneCursor, Owner, Remaining, Settlement, Store, StoreError, Turn, TurnReport, Want,
+    LaneCursor, Owner, Remaining, Settlement, Store, StoreError, TurnReport, Want,
 };
 
 /// The most jobs assigned beyond the number of workers: what the channel holds.
-pub(super) const MAX_AHEAD: usize = 2_048;
+pub(super) const MAX_AHEAD: usize = 4_096;
 /// How long messages gather in a flood.
 const GATHER_STEP: Duration = Duration::from_micros(200);
-/// The most payload bytes leased in one turn.
-const MAX_TURN_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 /// How many lanes are read from the store at once.
 const LANES_PER_PAGE: usize = 512;
 /// A bell that rings while there is no room is answered this often, for the sake of urgent jobs.
@@ -76,15 +79,12 @@ enum Phase {
     Cancelling { until: Mono },
 }
 
-/// Who ran a pending settlement, for the event after its commit.
-struct Origin {
-    job: Arc<Leased>,
-    worker: Option<usize>,
-}
-
 /// See the module.
 pub(super) struct Dispatcher {
-    store: Box<dyn Store>,
+    /// `None`: with the scribe.
+    store: Option<Box<dyn Store>>,
+    /// Who makes turns beside this; `None`: nobody.
+    scribe: Option<Sender<(Box<dyn Store>, Order)>>,
     shared: Arc<Shared>,
     owner: Arc<Owner>,
     options: RunOptions,
@@ -100,6 +100,13 @@ pub(super) struct Dispatcher {
 
     settlements: Vec<Settlement>,
     origins: Vec<Origin>,
+    /// What the last turn settled, and is of no more use: cleared when nobody waits for it.
+    told: (Vec<Settlement>, Vec<Origin>),
+    /// Empty vectors that are as long as a busy turn needs.
+    spare: (Vec<Settlement>, Vec<Origin>),
+    turn_began: Mono,
+    /// A turn that is over, and was not taken in yet.
+    made: Option<Box<Made>>,
     pending: Option<Pending>,
     /// Assigned and not over: in the channel, with a worker, or with a completion.
     in_flight: usize,
@@ -160,7 +167,8 @@ impl Dispatcher {
             None => rand::make_rng(),
         };
         Dispatcher {
-            store,
+            store: Some(store),
+            scribe: None,
             shared,
             owner,
             options,
@@ -173,6 +181,10 @@ impl Dispatcher {
             rng,
             settlements: Vec::new(),
             origins: Vec::new(),
+            told: Default::default(),
+            spare: Default::default(),
+            turn_began: now,
+            made: None,
             pending: None,
             in_flight: 0,
             busy: 0,
@@ -203,6 +215,12 @@ impl Dispatcher {
         }
     }
 
+    /// Has turns made by whoever is at the other end, while attempts are being made.
+    pub(super) fn with_scribe(mut self, scribe: Sender<(Box<dyn Store>, Order)>) -> Dispatcher {
+        self.scribe = Some(scribe);
+        self
+    }
+
     /// Takes in one message. Never touches the store.
     pub(super) fn take(&mut self, message: Message) {
         match message {
@@ -226,6 +244,7 @@ impl Dispatcher {
             Message::HeartbeatTrouble { message, again_in } => {
                 self.shared.listener.on(&Event::StoreTrouble { message: &message, again_in });
             }
+            Message::TurnMade(made) => self.made = Some(made),
             Message::Stop(request) => self.begin_stop(request),
         }
     }
@@ -235,13 +254,24 @@ impl Dispatcher {
     /// # Errors
     /// [`RunError`] when the store cannot be used and patience is over; everything leased has been cancelled.
     pub(super) fn advance(&mut self) -> Result<Next, RunError> {
+        let next = self.go_on();
+        if self.store.is_some() {
+            self.clear_told();
+        }
+        next
+    }
+
+    fn go_on(&mut self) -> Result<Next, RunError> {
         let now = self.shared.clock.mono();
         self.retry_turn_at.take_if(|at| now >= *at);
+        let made = self.made.take();
+        let more = made.map_or(Ok(false), |made| self.take_in(*made, now))?;
+        let is_away = self.store.is_none();
         let waiting = self.retry_turn_at.is_some();
-        if self.tally.owner_lost && !waiting {
+        if self.tally.owner_lost && !waiting && !is_away {
             self.renew_owner()?;
         }
-        if self.is_new && !waiting && self.is_running() {
+        if self.is_new && !waiting && !is_away && self.is_running() {
             self.introduce(now)?;
         }
         self.tell_transitions(now);
@@ -249,21 +279,21 @@ impl Dispatcher {
         self.check_deadlines(now);
         self.check_phase(now);
         self.assign(now);
+        if is_away {
+            self.clear_told();
+            return Ok(self.gather_or(self.patience()));
+        }
+        self.show_progress(now, false);
         if let Some(left) = self.hold_off(now).filter(|_| !waiting) {
-            self.show_progress(now, false);
-            let flood = self.jobs.len() >= FLOOD;
-            return Ok(if flood {
-                Next::Gather(GATHER_STEP)
-            } else {
-                // What has come already and needs a turn waits for it like everything else.
-                let sooner =
-                    self.patience().filter(|patience| !patience.is_zero() && *patience < left);
-                Next::Wait(sooner.or(Some(left)))
-            });
+            // What has come already and needs a turn waits for it like everything else.
+            let sooner = self.patience().filter(|patience| !patience.is_zero() && *patience < left);
+            return Ok(self.gather_or(sooner.or(Some(left))));
         }
         let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
-        self.show_progress(now, false);
-        if again {
+        if self.store.is_none() {
+            return Ok(self.gather_or(self.patience()));
+        }
+        if again || more {
             return Ok(Next::Again);
         }
         if self.is_over(now)? {
@@ -273,9 +303,14 @@ impl Dispatcher {
         Ok(if look { Next::Again } else { Next::Wait(self.patience()) })
     }
 
+    /// How to wait while a turn has to.
+    fn gather_or(&self, wait: Option<Duration>) -> Next {
+        if self.jobs.len() >= FLOOD { Next::Gather(GATHER_STEP) } else { Next::Wait(wait) }
+    }
+
     /// Sends held jobs that get a permit to the workers.
     fn assign(&mut self, now: Mono) {
-        while self.phase == Phase::Running {
+        while self.phase == Phase::Running && !self.tally.owner_lost {
             let (room, claims) = (self.room(), self.appetite().room);
             let next = self.frontier.next(&self.shared.gate, now, room, claims);
             let Some((job, permit)) = next else {
@@ -289,12 +324,12 @@ impl Dispatcher {
                 Some(self.earliest_deadline.map_or(deadline, |earliest| earliest.min(deadline)));
             // The channel has room for workers + MAX_AHEAD, and no more are ever in it; the
             // receiver is held here, so it cannot be closed.
-            let _ = self.jobs.send(Assigned { job: Arc::new(job), permit, timeout });
+            let _ = self.jobs.send(Assigned { job, permit, timeout });
         }
     }
 
-    /// One transaction: settle what is pending, make due what is due, lease what may start.
-    /// Returns whether there is more to do at once.
+    /// One transaction: settle what is pending, make due what is due, lease what may start. It is begun, when somebody makes it beside this;
+    /// otherwise returns whether there is more to do at once.
     fn turn(&mut self, now: Mono) -> Result<bool, RunError> {
         let appetite = self.appetite();
         let found = match self.scan(now, appetite.room) {
@@ -315,28 +350,50 @@ impl Dispatcher {
         }
         let news = self.shared.gate.news(now);
         self.rang = false;
+        let Some(store) = self.store.take() else { return Ok(false) };
+        let (settlements, origins) = std::mem::take(&mut self.spare);
+        let settle = std::mem::replace(&mut self.settlements, settlements);
+        let origins = std::mem::replace(&mut self.origins, origins);
+        self.turn_began = now;
         let owner = Arc::clone(&self.owner);
-        let turn = Turn {
-            owner: &owner,
-            now: wall,
-            settle: &self.settlements,
-            lease: &wants,
-            max_payload_bytes: MAX_TURN_PAYLOAD_BYTES,
-            keys: news.as_ref(),
+        let order = Order { owner, now: wall, settle, origins, lease: wants, keys: news };
+        let (store, order) = match &self.scribe {
+            Some(scribe) if self.in_flight > 0 => match scribe.send((store, order)) {
+                Ok(()) => return Ok(false),
+                // It is gone, and this goes on without.
+                Err(SendError(unsent)) => unsent,
+            },
+            _ => (store, order),
         };
-        let mut report = match self.store.turn(&turn) {
+        Ok(self.take_in(order.make(store), now)? || found)
+    }
+
+    /// The turn that was begun is over. Returns whether there is more to do at once.
+    fn take_in(&mut self, made: Made, now: Mono) -> Result<bool, RunError> {
+        let Made { store, order: Order { mut settle, mut origins, lease, keys, .. }, report } =
+            made;
+        self.store = Some(store);
+        self.frontier.end_wants();
+        let report = report.unwrap_or_else(|panic| resume_unwind(panic));
+        let mut report = match report {
             Ok(report) => report,
             Err(error) => {
-                self.untold(news);
+                settle.append(&mut self.settlements);
+                self.settlements = settle;
+                origins.append(&mut self.origins);
+                self.origins = origins;
+                self.untold(keys);
                 self.rescan();
                 return self.trouble(error, now).map(|()| false);
             }
         };
         (self.troubles, self.retry_turn_at) = (0, None);
-        self.measure(now);
-        self.learn(news, report.keys.take());
+        self.measure();
+        self.learn(keys, report.keys.take());
         self.give_up_awaited();
-        Ok(self.apply(report, &wants) || found)
+        self.tell_settled(&settle, &origins, &report.settled);
+        self.told = (settle, origins);
+        Ok(self.apply(report, &lease))
     }
 
     /// Takes in what a turn did. Returns whether there is more to do at once.
@@ -349,7 +406,6 @@ impl Dispatcher {
         for lane in &report.ready {
             missed |= !self.frontier.offer(lane);
         }
-        self.tell_settled(&report.settled);
         let mut got = vec![0_usize; wants.len()];
         let leased = report.leased.len();
         let mut suspects = false;
@@ -362,6 +418,11 @@ impl Dispatcher {
             at += wants[at..].iter().zip(&got[at..]).position(is_for).unwrap_or(0);
             got[at] += 1;
             suspects |= job.losses > 0;
+            if !self.is_running() {
+                // A stop came while it was being leased.
+                self.hand_back(job);
+                continue;
+            }
             self.wary += usize::from(self.is_wary(&job));
             self.frontier.hold(job);
         }
@@ -397,7 +458,8 @@ impl Dispatcher {
         if self.scanned || !room_for_lanes {
             return Ok(false);
         }
-        let page = self.store.ready_lanes(self.cursor, LANES_PER_PAGE, &self.kinds)?;
+        let Some(store) = &mut self.store else { return Ok(false) };
+        let page = store.ready_lanes(self.cursor, LANES_PER_PAGE, &self.kinds)?;
         self.last_scan = now;
         self.full_at = None;
         for ready in &page {
@@ -441,7 +503,8 @@ impl Dispatcher {
         self.look_at_workers_by(now.plus(stopping::CANCEL_GRACE));
         // Every token is void: nothing to hand back, only to forget.
         let _ = self.take_unstarted();
-        let new = match self.store.register(self.shared.clock.wall()) {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let new = match store.register(self.shared.clock.wall()) {
             Ok(new) => new,
             Err(error) => {
                 self.tally.owner_lost = true;
@@ -475,12 +538,13 @@ impl Dispatcher {
         };
         let shown = self.in_flight > 0 && self.shared.listener.wants_progress();
         let progress = shown.then(|| now.plus(Duration::from_secs(1)));
-        let news = self.shared.gate.next_news().filter(|_| self.retry_turn_at.is_none());
+        let may_turn = self.retry_turn_at.is_none() && self.store.is_some();
+        let news = self.shared.gate.next_news().filter(|_| may_turn);
         let always = [phase, self.frontier.next_tick(), self.earliest_deadline, progress, news];
         // What only a turn can see to waits until there may be one.
         let turn = match self.retry_turn_at {
             Some(at) => [Some(at), None],
-            None if !self.is_running() => [None; 2],
+            None if !self.is_running() || !may_turn => [None; 2],
             None => {
                 let due = self.next_due.map(|due| due.since_ms(wall));
                 let look = self.bell.then(|| self.last_scan.plus(LOOK_WHILE_FULL));
@@ -496,18 +560,23 @@ impl Dispatcher {
         self.show_progress(now, true);
         self.take_leave(now);
         // What another process puts back after it was decided that nothing is left is not ours to have done.
-        let left = match self.decided_by.take() {
-            Some(left) => left,
-            None => self.store.remaining(&self.owner, &self.kinds).unwrap_or_default(),
-        };
-        let queue = self.store.counts().unwrap_or_default();
+        let store = self.store.as_mut();
+        let (left, queue) = store.map_or_else(Default::default, |store| {
+            let left = self.decided_by.take().map_or_else(
+                || store.remaining(&self.owner, &self.kinds).unwrap_or_default(),
+                |left| left,
+            );
+            (left, store.counts().unwrap_or_default())
+        });
         if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {
             // Attempts that did not return: their commands must not outlive us. What cannot be ended now,
             // the next owner ends before it frees the job.
             let _ = crate::process::end_recorded_groups(directory);
         }
         // What cannot be written now is found by the next owner: the lock is free when we are gone.
-        let _ = self.store.retire(&self.owner, self.shared.clock.wall());
+        if let Some(store) = &mut self.store {
+            let _ = store.retire(&self.owner, self.shared.clock.wall());
+        }
         self.shared.listener.on(&Event::Ended);
         self.tally.report(now.since(self.began), queue, left, self.stop, self.in_flight)
     }

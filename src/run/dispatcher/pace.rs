@@ -51,7 +51,7 @@ impl Dispatcher {
             && self.in_flight > 0
             && !self.frontier.has_claims()
             && (unstarted < FLOOD || unstarted > count);
-        let spaced = self.last_turn_at.plus(TURN_EVERY);
+        let spaced = self.turn_began.plus(TURN_EVERY);
         let at = match self.pending.filter(|_| unstarted < self.options.workers) {
             Some(pending) if 2 * count >= self.in_flight => pending.quiet_at(),
             Some(pending) => pending.quiet_at().max(spaced),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Dispatcher, Origin};
+use super::Dispatcher;
 use crate::handler::CancelReason;
 use crate::job::{
     Change, ErrorReason, FinalState, Leased, MAX_CHECKPOINT_BYTES, Note, Outcome, Reason,
@@ -13,6 +13,7 @@ use crate::job::{
 use crate::queue::store::{Settled, Settlement, StoreError};
 use crate::run::event::{Event, Settled as SettledEvent};
 use crate::run::report::Tally;
+use crate::run::scribe::Origin;
 use crate::run::worker::Finished;
 
 impl Dispatcher {
@@ -85,11 +86,15 @@ impl Dispatcher {
             .map_or(self.options.job_timeout, |seconds| Duration::from_secs(u64::from(seconds)))
     }
 
-    pub(super) fn tell_settled(&mut self, answers: &[Settled]) {
+    /// Counts and tells what a turn wrote.
+    pub(super) fn tell_settled(
+        &mut self,
+        settlements: &[Settlement],
+        origins: &[Origin],
+        answers: &[Settled],
+    ) {
         let wants_jobs = self.shared.listener.wants_jobs();
-        let settlements = std::mem::take(&mut self.settlements);
-        let origins = std::mem::take(&mut self.origins);
-        for ((settlement, origin), answer) in settlements.iter().zip(&origins).zip(answers) {
+        for ((settlement, origin), answer) in settlements.iter().zip(origins).zip(answers) {
             let state = match answer {
                 Settled::Accepted(state) => Some(*state),
                 Settled::LeaseLost => None,
@@ -101,11 +106,16 @@ impl Dispatcher {
                     .on(&Event::JobSettled(settled_event(settlement, origin, state)));
             }
         }
-        // The vectors are as long as a busy turn needs: keep them.
-        self.settlements = settlements;
-        self.settlements.clear();
-        self.origins = origins;
-        self.origins.clear();
+    }
+
+    /// Frees what was told. In a flood that takes as long as to start as many jobs, so it is done while the next turn is made.
+    pub(super) fn clear_told(&mut self) {
+        let (mut settlements, mut origins) = std::mem::take(&mut self.told);
+        if settlements.capacity() > 0 {
+            settlements.clear();
+            origins.clear();
+            self.spare = (settlements, origins);
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dispatcher, Origin, Phase};
+use super::{Dispatcher, Phase};
 use crate::handler::{CancelReason, MachineFault};
 use crate::job::{Change, Leased, Mono};
 use crate::queue::store::{RecoverTerms, Settlement};
 use crate::run::event::{Event, StopPhase};
 use crate::run::report::RunError;
+use crate::run::scribe::Origin;
 use crate::run::stop::{StopCause, StopRequest};
 use crate::run::worker::{Assigned, Message, Slot};
 
@@ -150,7 +151,7 @@ impl Dispatcher {
         }
         for job in self.frontier.take_held() {
             self.wary -= usize::from(self.is_wary(&job));
-            jobs.push(Arc::new(job));
+            jobs.push(job);
         }
         jobs
     }
@@ -191,7 +192,8 @@ impl Dispatcher {
         if self.retry_turn_at.is_some() {
             return Ok(false);
         }
-        let left = match self.store.remaining(&self.owner, &self.kinds) {
+        let Some(store) = &mut self.store else { return Ok(false) };
+        let left = match store.remaining(&self.owner, &self.kinds) {
             Ok(left) => left,
             Err(error) => return self.trouble(error, now).map(|()| false),
         };
@@ -220,7 +222,8 @@ impl Dispatcher {
             lease_ttl_ms: u64::try_from(self.options.lease_ttl.as_millis()).unwrap_or(u64::MAX),
             max_job_losses: self.options.max_job_losses,
         };
-        match self.store.recover(Some(&self.owner), terms) {
+        let Some(store) = &mut self.store else { return Ok(false) };
+        match store.recover(Some(&self.owner), terms) {
             Ok(recovered) if recovered.owners.is_empty() => Ok(false),
             Ok(recovered) => {
                 self.take(Message::Recovered(recovered));

@@ -14,7 +14,7 @@ use crate::handler::Registry;
 use crate::job::{ErrorReason, JobSpec, Key, LimitKey, Outcome, WallMs};
 use crate::limit::{Gate, KeyLimits, Limits};
 use crate::queue::memory::MemoryStore;
-use crate::queue::store::{Filter, OnDuplicate, RecoverTerms};
+use crate::queue::store::{Filter, OnDuplicate, RecoverTerms, Turn};
 use crate::run::event::Listener;
 use crate::run::stop::StopRequest;
 use crate::run::worker::{Current, Finished};

@@ -15,9 +15,10 @@ impl Dispatcher {
         if (fresh && !last) || !self.shared.listener.wants_progress() {
             return;
         }
+        let Some(store) = &mut self.store else { return };
         self.last_progress = Some(now);
         // A progress line is not worth an error: the turn will meet the same trouble and say so.
-        let Ok(queue) = self.store.counts() else { return };
+        let Ok(queue) = store.counts() else { return };
         let progress = Progress {
             elapsed: now.since(self.began),
             at: now,

@@ -27,7 +27,7 @@ pub(super) struct LaneState {
     pub(super) lane: Arc<Lane>,
     /// Whom it shares its turns with.
     pub(super) class: Class,
-    pub(super) held: ByPriority<VecDeque<Leased>>,
+    pub(super) held: ByPriority<VecDeque<Arc<Leased>>>,
     pub(super) in_store: ByPriority<bool>,
     /// By urgency: levels that are as urgent by now share one place in line.
     pub(super) standing: ByPriority<Standing>,

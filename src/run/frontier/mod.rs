@@ -108,6 +108,9 @@ pub struct Frontier {
     passed: ByPriority<Vec<LaneId>>,
     /// Lanes whose turn came while they held nothing: each has a place kept free.
     claimed: VecDeque<Claim>,
+    /// Those that the turn under way leases for, and how many jobs have their places kept free meanwhile.
+    under_way: Vec<Claim>,
+    places_under_way: usize,
     /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
     served: ByPriority<VecDeque<(LaneId, usize)>>,
     /// In the order they were refused.
@@ -204,6 +207,8 @@ impl Frontier {
             tickets: 0,
             passed: Default::default(),
             claimed: VecDeque::new(),
+            under_way: Vec::new(),
+            places_under_way: 0,
             served: Default::default(),
             parked_on: HashMap::default(),
             parked_until: BTreeSet::new(),
@@ -223,6 +228,12 @@ impl Frontier {
     #[must_use]
     pub fn has_claims(&self) -> bool {
         !self.claimed.is_empty()
+    }
+
+    /// Places that are kept free for jobs that were wanted and have not come: see [`Frontier::end_wants`].
+    #[must_use]
+    pub fn places_under_way(&self) -> usize {
+        self.places_under_way
     }
 
     /// Lanes known.
@@ -268,7 +279,7 @@ impl Frontier {
     }
 
     /// Takes in a job that was leased.
-    pub fn hold(&mut self, job: Leased) {
+    pub fn hold(&mut self, job: Arc<Leased>) {
         let id = job.lane.id;
         let at = level(job.priority);
         let state = self.known(&job.lane);
@@ -297,7 +308,7 @@ impl Frontier {
         now: Mono,
         room: usize,
         claims: usize,
-    ) -> Option<(Leased, Permit)> {
+    ) -> Option<(Arc<Leased>, Permit)> {
         // Some more than will have their share: whoever claims has a permit, and keeps its turn among those of its key.
         let shares = claims.div_ceil(self.bite.least(claims));
         let most_claims = claims.min(shares + MORE_CLAIMS);
@@ -314,7 +325,7 @@ impl Frontier {
         gate: &Gate,
         now: Mono,
         (room, most_claims): (usize, usize),
-    ) -> Option<(Leased, Permit)> {
+    ) -> Option<(Arc<Leased>, Permit)> {
         while room > self.claimed.len() {
             if self.held == 0 && self.claimed.len() >= most_claims {
                 // Nobody could start, and nobody could claim.
@@ -387,7 +398,7 @@ impl Frontier {
         }
     }
 
-    fn start(&mut self, id: LaneId, at: usize) -> Option<Leased> {
+    fn start(&mut self, id: LaneId, at: usize) -> Option<Arc<Leased>> {
         let state = self.lanes.get_mut(&id)?;
         let job = state.held[at].pop_front()?;
         state.running += 1;
@@ -447,7 +458,8 @@ impl Frontier {
         self.parked_until.first().map(|(until, _, _)| *until)
     }
 
-    /// What to lease now, most urgent first.
+    /// What to lease now, most urgent first. Until [`Frontier::end_wants`], which comes before anything of what was leased, lanes that are leased for
+    /// because their turn had come are out of line.
     pub fn wants(&mut self, gate: &Gate, now: Mono, appetite: Appetite) -> Vec<Want> {
         let mut wants = Vec::new();
         self.end_passes();
@@ -478,30 +490,41 @@ impl Frontier {
             left[claim.urgency] += weight;
         }
         let mut given_back = Vec::new();
-        for (Claim { urgency, at, lane }, weight) in self.claimed.iter().zip(&weights) {
-            let share = (room as u128 * weight).div_ceil(left[*urgency]);
+        for (claim, weight) in std::mem::take(&mut self.claimed).into_iter().zip(weights) {
+            let Claim { urgency, at, lane } = claim;
+            let share = (room as u128 * weight).div_ceil(left[urgency]);
             let share = usize::try_from(share).map_or(room, |share| share.max(least).min(room));
-            left[*urgency] -= weight;
-            let Some(state) = self.lanes.get_mut(lane) else { continue };
-            let reserved = usize::from(state.has_reserved(*at)).min(share);
-            let startable = reserved + state.startable(gate, now, *at, share - reserved);
+            left[urgency] -= weight;
+            let Some(state) = self.lanes.get_mut(&lane) else { continue };
+            let reserved = usize::from(state.has_reserved(at)).min(share);
+            let startable = reserved + state.startable(gate, now, at, share - reserved);
             room -= startable;
-            if startable == 0 || !state.in_store[*at] {
+            if startable == 0 || !state.in_store[at] {
                 state.give_back_reserved();
-                given_back.push(*lane);
+                given_back.push(claim);
             } else {
                 // In a flood the rest will have its permits soon; were it left, it would be another want.
                 let ahead = least.min(state.ahead(gate)).saturating_sub(startable);
                 let count = startable + if appetite.lease_ahead { ahead } else { 0 };
                 state.wanted += count;
                 state.turn_left = startable.min(least);
-                wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
+                wants.push(Want { priority: Priority::ALL[at], lane, count, max_losses });
+                self.under_way.push(claim);
             }
         }
+        self.places_under_way = appetite.room - room;
         self.bite.begin(wants.len());
-        self.unclaim();
+        let lanes: Vec<LaneId> = given_back.iter().map(|claim| claim.lane).collect();
+        self.back_to_line(given_back);
         // Others may have been kept out of line for the sake of these claims.
-        given_back.into_iter().for_each(|lane| self.wake(lane));
+        lanes.into_iter().for_each(|lane| self.wake(lane));
+    }
+
+    /// The turn that the wants were for is over: the lanes they came from go to the front of the line.
+    pub fn end_wants(&mut self) {
+        self.places_under_way = 0;
+        let claims = std::mem::take(&mut self.under_way);
+        self.back_to_line(claims);
     }
 
     /// What each claim counts for: the lanes of a class share its weight.
@@ -524,8 +547,8 @@ impl Frontier {
     }
 
     /// Puts lanes that claimed a place at the front of the line.
-    fn unclaim(&mut self) {
-        for Claim { urgency, lane, .. } in std::mem::take(&mut self.claimed).into_iter().rev() {
+    fn back_to_line(&mut self, claims: Vec<Claim>) {
+        for Claim { urgency, lane, .. } in claims.into_iter().rev() {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.standing[urgency] = Standing::Out;
             }
@@ -586,8 +609,10 @@ impl Frontier {
     }
 
     /// Gives up every held job and reserved permit, for handing back. What is in the store must be offered again.
-    pub fn take_held(&mut self) -> Vec<Leased> {
-        self.unclaim();
+    pub fn take_held(&mut self) -> Vec<Arc<Leased>> {
+        self.end_wants();
+        let claims = std::mem::take(&mut self.claimed);
+        self.back_to_line(claims.into());
         self.end_passes();
         let mut jobs = Vec::with_capacity(self.held);
         for state in self.lanes.values_mut() {

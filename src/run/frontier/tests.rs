@@ -21,7 +21,7 @@ pub(super) struct Toy {
     pub(super) lanes: Vec<Arc<Lane>>,
     /// Rows that are ready, by level and lane.
     pub(super) ready: BTreeMap<(usize, LaneId), BTreeSet<i64>>,
-    pub(super) running: Vec<(Leased, Permit)>,
+    pub(super) running: Vec<(Arc<Leased>, Permit)>,
     pub(super) workers: usize,
     last_row: i64,
     /// When each row was enqueued.
@@ -123,6 +123,7 @@ impl Toy {
         self.start();
         let appetite = Appetite { room: self.room(), lease_ahead: true, max_losses: 0 };
         let wants = self.frontier.wants(&self.gate, self.now, appetite);
+        self.frontier.end_wants();
         for want in &wants {
             let rows = self.ready.entry((level(want.priority), want.lane)).or_default();
             let taken: Vec<i64> = rows.iter().copied().take(want.count).collect();
@@ -134,7 +135,7 @@ impl Toy {
             for row in taken {
                 let enqueued_at = self.enqueued[&row];
                 let job = leased(row, lane, want.priority);
-                self.frontier.hold(Leased { enqueued_at, ..job });
+                self.frontier.hold(Arc::new(Leased { enqueued_at, ..job }));
             }
             self.frontier.answered(want, got, dry);
         }
@@ -163,7 +164,7 @@ impl Toy {
         }
     }
 
-    fn next(&mut self) -> Option<(Leased, Permit)> {
+    fn next(&mut self) -> Option<(Arc<Leased>, Permit)> {
         self.frontier.next(&self.gate, self.now, self.room(), self.room())
     }
 
@@ -174,7 +175,7 @@ impl Toy {
         !freed.is_empty()
     }
 
-    pub(super) fn finish(&mut self, which: usize) -> Leased {
+    pub(super) fn finish(&mut self, which: usize) -> Arc<Leased> {
         let (job, permit) = self.running.remove(which);
         drop(permit);
         self.frontier.finished(job.lane.id);

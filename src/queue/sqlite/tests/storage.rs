@@ -161,8 +161,9 @@ fn nothing_is_left_of_a_job_that_was_pruned_and_forgotten() {
     let owner = store.register(NOW).unwrap();
     insert(&mut store, 2);
     let leased = turn(&mut store, &owner, &[], 2).leased;
-    let fail = |job| settlement(job, Outcome::fail(ErrorReason::Dns, "no such host"));
-    turn(&mut store, &owner, &leased.iter().map(fail).collect::<Vec<_>>(), 0);
+    let outcome = || Outcome::fail(ErrorReason::Dns, "no such host");
+    let failed: Vec<_> = leased.iter().map(|job| settlement(job, outcome())).collect();
+    turn(&mut store, &owner, &failed, 0);
     assert_eq!(store.prune(NOW.plus_ms(1), true, 10).unwrap(), 2);
     for table in [
         "job",

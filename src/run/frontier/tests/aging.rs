@@ -64,6 +64,7 @@ fn what_has_risen_is_leased_at_its_own_priority() {
     assert!(toy.next().is_none(), "its place is claimed");
     let appetite = Appetite { room: 1, lease_ahead: true, max_losses: 0 };
     let wants = toy.frontier.wants(&toy.gate, toy.now, appetite);
+    toy.frontier.end_wants();
     let [want] = wants[..] else { panic!("{wants:?}") };
     assert_eq!((want.priority, want.lane, want.count), (Priority::Low, LaneId(1), 1));
 }
