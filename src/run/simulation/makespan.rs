@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::number;
-use super::sim::Sim;
+use super::sim::{Sim, Turns};
 use super::world::{Happening, JobPlan, ProcessPlan, Request, World};
 use crate::job::{JobSpec, Key, LimitKey, Mono};
 use crate::limit::{KeyLimits, Limits};
@@ -143,7 +143,7 @@ impl Load {
     /// How many times as long as it must take it takes.
     #[track_caller]
     fn ratio(&self, seed: u64) -> f64 {
-        let mut sim = Sim::new(self.world(seed));
+        let mut sim = Sim::new(self.world(seed), Turns::Beside);
         match sim.run() {
             Ok(ended) => ended.took.as_secs_f64() / self.least().as_secs_f64(),
             Err(violation) => panic!("{}load {seed}: {violation}", sim.trace()),

@@ -23,8 +23,11 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sim::{Ended, Sim};
+use sim::{Ended, Sim, Turns};
 use world::{Scope, World};
+
+/// Each world is run with both.
+const TURNS: [Turns; 2] = [Turns::Inside, Turns::Beside];
 
 /// Worlds of each kind, unless `ORCH_TEST_SEEDS` says otherwise.
 const SEEDS: u64 = 60;
@@ -34,8 +37,8 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs one world; what was wrong with it, with the end of its story.
-fn run(seed: u64, processes: usize, scope: Scope) -> Result<Ended, String> {
-    let mut sim = Sim::new(World::new(seed, processes, scope));
+fn run(seed: u64, processes: usize, scope: Scope, turns: Turns) -> Result<Ended, String> {
+    let mut sim = Sim::new(World::new(seed, processes, scope), turns);
     let ended = catch_unwind(AssertUnwindSafe(|| sim.run()));
     let said = match ended {
         Ok(Ok(ended)) => return Ok(ended),
@@ -46,7 +49,8 @@ fn run(seed: u64, processes: usize, scope: Scope) -> Result<Ended, String> {
                 .unwrap_or_default()
         }
     };
-    Err(format!("{}seed {seed}, {processes} processes, {scope:?}: {said}\n", sim.trace()))
+    let what = format!("seed {seed}, {processes} processes, {scope:?}, turns {turns:?}");
+    Err(format!("{}{what}: {said}\n", sim.trace()))
 }
 
 /// Runs many worlds, and shows the first few that are not as they should be.
@@ -58,19 +62,20 @@ fn check(processes: fn(u64) -> usize, scope: Scope) {
     };
     let mut wrong = Vec::new();
     let mut steps = 0;
-    for seed in seeds {
-        match run(seed, processes(seed), scope) {
+    for (seed, turns) in seeds.flat_map(|seed| TURNS.map(|turns| (seed, turns))) {
+        match run(seed, processes(seed), scope, turns) {
             Ok(ended) => steps += ended.steps,
-            Err(violation) => wrong.push((seed, violation)),
+            Err(violation) => wrong.push((seed, turns, violation)),
         }
     }
     println!("{steps} steps");
-    let told: Vec<&str> = wrong.iter().take(2).map(|(_, violation)| violation.as_str()).collect();
+    let told: Vec<&str> =
+        wrong.iter().take(2).map(|(_, _, violation)| violation.as_str()).collect();
     let which: Vec<String> = wrong
         .iter()
-        .map(|(seed, text)| {
+        .map(|(seed, turns, text)| {
             let line = text.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
-            format!("\n  {seed}: {}", line.split_once(": ").map_or("", |(_, said)| said))
+            format!("\n  {seed}, {turns:?}: {}", line.split_once(": ").map_or("", |(_, said)| said))
         })
         .collect();
     assert!(
@@ -124,18 +129,18 @@ fn several_processes_survive_whatever_happens() {
 
 #[test]
 fn a_seed_runs_the_same_way_twice() {
-    for seed in 0..20 {
+    for (seed, turns) in (0..20).flat_map(|seed| TURNS.map(|turns| (seed, turns))) {
         let print = |ended: Result<Ended, String>| ended.map_err(|violation| violation.len());
-        let first = print(run(seed, several(seed), Scope::All));
-        assert_eq!(print(run(seed, several(seed), Scope::All)), first, "seed {seed}");
+        let first = print(run(seed, several(seed), Scope::All, turns));
+        assert_eq!(print(run(seed, several(seed), Scope::All, turns)), first, "seed {seed}");
     }
 }
 
 /// Worlds in which something was wrong once.
 #[track_caller]
 fn recheck(seeds: &[u64], processes: fn(u64) -> usize, scope: Scope) {
-    for seed in seeds {
-        if let Err(violation) = run(*seed, processes(*seed), scope) {
+    for (seed, turns) in seeds.iter().flat_map(|seed| TURNS.map(|turns| (*seed, turns))) {
+        if let Err(violation) = run(seed, processes(seed), scope, turns) {
             panic!("{violation}");
         }
     }

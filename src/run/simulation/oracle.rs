@@ -362,9 +362,11 @@ impl Oracle {
 
     /// It tells nothing from now on, perhaps not even what it heard just now.
     pub(super) fn is_silent(&mut self, process: usize, now: Mono, until: Mono) {
-        self.silent.insert(process, (now, until));
+        let known = self.silent.get(&process).filter(|(_, until)| *until > now);
+        let (since, until) = known.map_or((now, until), |known| (known.0, known.1.max(until)));
+        self.silent.insert(process, (since, until));
         for held in self.keys.values_mut().flat_map(|state| &mut state.held) {
-            held.is_told &= held.by != process || held.at.plus(GRACE) < now;
+            held.is_told &= held.by != process || held.at.plus(GRACE) < since;
         }
     }
 
@@ -427,7 +429,9 @@ impl Oracle {
                 }
                 let interval = rate.per / rate.count.max(1);
                 let lone = state.cap() == Some(1);
-                if let Some(end) = state.last_end.filter(|_| lone && knows)
+                // Of a request that ended before everybody knew of the limit nobody counts from its end.
+                let is_known = |end: &Mono| lone && knows && *end >= state.lenient_until;
+                if let Some(end) = state.last_end.filter(is_known)
                     && now.since(end) < interval
                 {
                     let since = now.since(end);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use parking_lot::RwLock;
 
+use super::sim::Turns;
 use super::world::ProcessPlan;
 use crate::clock::{Clock, Manual};
 use crate::handler::Registry;
@@ -20,6 +21,7 @@ use crate::queue::store::{Owner, RecoverTerms, Recovered, Store, StoreError};
 use crate::run::dispatcher::tests::trouble::Trouble;
 use crate::run::dispatcher::{Dispatcher, MAX_AHEAD};
 use crate::run::event::Listener;
+use crate::run::scribe::{Made, Order};
 use crate::run::worker::{Assigned, Current, Finished, Message, Shared, Slot};
 
 /// A worker, and what it does.
@@ -69,6 +71,12 @@ pub(super) enum Answer {
     TimedOut,
 }
 
+/// A turn, at the moment of its transaction or after it.
+pub(super) enum UnderWay {
+    Begun(Box<dyn Store>, Order),
+    Made(Box<Made>),
+}
+
 /// An attempt that goes on without its worker.
 pub(super) struct Later {
     pub(super) job: Arc<Leased>,
@@ -86,6 +94,10 @@ pub(super) struct Process {
     pub(super) later: BTreeMap<u64, Later>,
     /// `None` once it is over.
     pub(super) dispatcher: Option<Dispatcher>,
+    /// Where its turns come to be made, if they are made beside it,
+    pub(super) orders: Receiver<(Box<dyn Store>, Order)>,
+    /// and the one that is being made.
+    pub(super) under_way: Option<UnderWay>,
     /// The heart's own connection.
     pub(super) heart: MemoryStore,
     pub(super) bell: Option<OwnedFd>,
@@ -106,6 +118,7 @@ impl Process {
         trouble: &Trouble,
         clock: &Arc<Manual>,
         listener: Arc<dyn Listener>,
+        turns: Turns,
     ) -> Result<(Process, Recovered), StoreError> {
         let mut handle = trouble.around(Box::new(store.handle()));
         let mut registry = Registry::new();
@@ -144,7 +157,11 @@ impl Process {
         let slots = workers.iter().map(|worker| Arc::clone(&worker.slot)).collect();
         let ends = (send, jobs.clone());
         let options = plan.options.clone();
-        let dispatcher = Dispatcher::new(handle, Arc::clone(&shared), options, slots, ends);
+        let mut dispatcher = Dispatcher::new(handle, Arc::clone(&shared), options, slots, ends);
+        let (scribe, orders) = bounded(1);
+        if turns == Turns::Beside {
+            dispatcher = dispatcher.with_scribe(scribe);
+        }
         let mut process = Process {
             plan,
             shared,
@@ -153,6 +170,8 @@ impl Process {
             workers,
             later: BTreeMap::new(),
             dispatcher: Some(dispatcher),
+            orders,
+            under_way: None,
             heart,
             bell,
             bell_of,

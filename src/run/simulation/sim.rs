@@ -12,15 +12,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::oracle::{GRACE, Oracle, parts};
-use super::process::Process;
+use super::process::{Process, UnderWay};
 use super::world::{EPOCH, Happening, World};
 use crate::clock::{Clock, Manual};
 use crate::job::{JobRow, Lane, LaneId, LimitKey, Mono, Priority, State, WallMs};
 use crate::queue::memory::MemoryStore;
-use crate::queue::store::{Beat, Counts, OnDuplicate, Store};
+use crate::queue::store::{Beat, Counts, OnDuplicate, Settled, Store};
 use crate::run::dispatcher::Next;
 use crate::run::dispatcher::tests::trouble::Trouble;
 use crate::run::event::{Event, Listener};
+use crate::run::scribe::{Made, Order};
 use crate::run::stop::{StopCause, StopRequest};
 use crate::run::worker::Message;
 
@@ -66,6 +67,10 @@ enum Due {
     Thaws {
         process: usize,
     },
+    /// The turn that a process has under way is over.
+    TurnEnds {
+        process: usize,
+    },
     TroubleEnds,
     /// Nothing but a moment to look at everything.
     Moment,
@@ -81,6 +86,26 @@ struct Heard {
     found_dead: Vec<Box<str>>,
 }
 
+impl Heard {
+    /// What a turn settled.
+    fn note(&mut self, made: &Made) {
+        let Ok(Ok(report)) = &made.report else { return };
+        for (settlement, answer) in made.order.settle.iter().zip(&report.settled) {
+            if let Settled::Accepted(state) = answer {
+                self.ended(settlement.token.job, *state);
+            }
+        }
+    }
+
+    fn ended(&mut self, job: JobRow, state: State) {
+        if state.is_finished() {
+            let known = self.finals.entry(job).or_insert((0, state));
+            known.0 += 1;
+            known.1 = state;
+        }
+    }
+}
+
 struct Ear {
     process: usize,
     heard: Arc<Mutex<Heard>>,
@@ -90,11 +115,8 @@ impl Listener for Ear {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::JobSettled(settled) => {
-                if let Some(state) = settled.state.filter(|state| state.is_finished()) {
-                    let mut heard = self.heard.lock();
-                    let known = heard.finals.entry(settled.job.token.job).or_insert((0, state));
-                    known.0 += 1;
-                    known.1 = state;
+                if let Some(state) = settled.state {
+                    self.heard.lock().ended(settled.job.token.job, state);
                 }
             }
             Event::OwnerLost { .. } => self.heard.lock().lost.push(self.process),
@@ -120,6 +142,15 @@ struct Line {
     passed: usize,
     /// Those of the same key that were less urgent.
     overlooked: usize,
+}
+
+/// Who makes the turns of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// Its dispatcher, which hears nothing meanwhile.
+    Inside,
+    /// Another thread, while attempts are being made.
+    Beside,
 }
 
 /// How a world ended.
@@ -159,10 +190,11 @@ pub(super) struct Sim {
     tell_all: bool,
     print: u64,
     steps: u64,
+    turns: Turns,
 }
 
 impl Sim {
-    pub(super) fn new(world: World) -> Sim {
+    pub(super) fn new(world: World, turns: Turns) -> Sim {
         let policy = world.processes[0].options.limits.policy;
         let requests = world.jobs.iter().flat_map(|job| &job.requests);
         let all: BTreeSet<LimitKey> = requests.flat_map(|request| parts(&request.key)).collect();
@@ -188,6 +220,7 @@ impl Sim {
             tell_all: std::env::var_os("ORCH_TEST_SEED").is_some(),
             print: world.seed,
             steps: 0,
+            turns,
             world,
         };
         // Two processes of one machine: its monotonic time does not begin at zero.
@@ -354,6 +387,7 @@ impl Sim {
             Due::Beat { process } => self.beat(process),
             Due::Look { process } => self.look(process),
             Due::Thaws { process } => self.thaw(process),
+            Due::TurnEnds { process } => self.end_turn(process),
             Due::TroubleEnds => {
                 self.note(|| "the store can be written again".to_owned());
                 self.trouble.end();
@@ -454,7 +488,8 @@ impl Sim {
         let plan = self.world.processes[plan].clone();
         let limits = plan.options.limits.clone();
         self.note(|| format!("p{process} begins, {} workers", plan.options.workers));
-        let begun = Process::begin(plan, &self.store, &self.trouble, &self.clock, Arc::new(ear));
+        let (ear, turns) = (Arc::new(ear), self.turns);
+        let begun = Process::begin(plan, &self.store, &self.trouble, &self.clock, ear, turns);
         let Ok((begun, recovered)) = begun else {
             // The store is locked: as a person, it tries again.
             let n =
@@ -497,6 +532,10 @@ impl Sim {
         let process = &mut self.processes[n];
         self.store.kill_owner(&process.owner());
         process.dispatcher = None;
+        if let Some(UnderWay::Made(made)) = process.under_way.take() {
+            // Written, though nobody was told.
+            self.heard.lock().note(&made);
+        }
         process.workers.clear();
         process.later.clear();
         process.bell = None;
@@ -640,6 +679,10 @@ impl Sim {
             let us = self.rng.random_range(0..=process.plan.turn_us);
             process.deaf_until = now.plus(Duration::from_micros(us));
         }
+        if let Ok((store, order)) = process.orders.try_recv() {
+            self.begin_turn(n, store, order);
+        }
+        let process = &mut self.processes[n];
         match next {
             Next::Again => process.wakes_at = Some(now),
             Next::Gather(step) => {
@@ -662,6 +705,32 @@ impl Sim {
         self.end_cancelled(n)?;
         self.listen();
         self.look_at_store()
+    }
+
+    /// A turn is made beside the dispatcher: its transaction is at the beginning of it, or at the end.
+    fn begin_turn(&mut self, n: usize, store: Box<dyn Store>, order: Order) {
+        let lasts = self.rng.random_range(0..=self.processes[n].plan.turn_us);
+        let is_early = self.rng.random_bool(0.5);
+        let under_way = match is_early {
+            true => UnderWay::Made(Box::new(order.make(store))),
+            false => UnderWay::Begun(store, order),
+        };
+        self.processes[n].under_way = Some(under_way);
+        self.in_(Duration::from_micros(lasts), Due::TurnEnds { process: n });
+    }
+
+    fn end_turn(&mut self, n: usize) {
+        let process = &mut self.processes[n];
+        if process.is_frozen {
+            return self.in_(Duration::from_millis(100), Due::TurnEnds { process: n });
+        }
+        let made = match process.under_way.take() {
+            Some(UnderWay::Made(made)) => made,
+            Some(UnderWay::Begun(store, order)) => Box::new(order.make(store)),
+            None => return,
+        };
+        process.send(Message::TurnMade(made));
+        self.listen();
     }
 
     fn finish(&mut self, n: usize) {
