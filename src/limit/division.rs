@@ -172,7 +172,7 @@ impl Pages {
         let mut with_idle: Option<LimitKey> = None;
         for part in parts(key).into_iter().flatten().map(|part| part.to_limit_key()) {
             let lacks_slot = self.division.is_shared() && self.lacks_slot(&part);
-            let lacks_token = self.lacks_token(&part, now);
+            let lacks_token = self.lacks_token(&part);
             let lacks = lacks_slot || lacks_token;
             if !lacks && self.entries.get((&part).into()).is_none() {
                 continue;
@@ -185,7 +185,8 @@ impl Pages {
             if lacks_token {
                 share.lacks_token = Some(now);
                 // It was told when the next one would be there, and now it is.
-                share.asked_at = share.asked_at.filter(|asked| share.tokens_due <= *asked);
+                let is_due = |asked: &Mono| *asked < share.tokens_due && share.tokens_due <= now;
+                share.asked_at = share.asked_at.filter(|asked| !is_due(asked));
             }
             if lacks {
                 if let Some(earlier) = with_idle.take() {
@@ -223,9 +224,9 @@ impl Pages {
         }
     }
 
-    fn lacks_token(&self, key: &LimitKey, now: Mono) -> bool {
+    fn lacks_token(&self, key: &LimitKey) -> bool {
         let hand = self.means.bucket(key).and_then(|bucket| bucket.hand());
-        hand.is_some_and(|hand| hand.tokens() == 0 && hand.next_token().is_none_or(|at| at <= now))
+        hand.is_some_and(|hand| hand.tokens() == 0)
     }
 
     /// See [`Gate::is_awaited`](super::Gate::is_awaited).

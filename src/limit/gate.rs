@@ -501,7 +501,14 @@ impl Gate {
 
     fn lacks_token(&self, key: &Key, on: LimitKey, no_token: NoToken, now: Mono) -> Wait {
         match no_token {
-            NoToken::Until(until) => Wait { on, reason: WaitReason::Rate, until: Some(until) },
+            NoToken::Until(until) => {
+                let wait = Wait { on: on.clone(), reason: WaitReason::Rate, until: Some(until) };
+                if self.inner.book.may_be_shared() {
+                    // Sooner, if another process has one that it cannot use.
+                    self.refused(key, Refusal::Token(on), now);
+                }
+                wait
+            }
             NoToken::Ask => self.refused(key, Refusal::Token(on), now),
         }
     }

@@ -77,15 +77,11 @@ impl Dispatcher {
         }
     }
 
-    /// Learns how far to assign ahead: what the workers get through in a few turns at the pace of the last one.
+    /// Learns how far to assign ahead: what the workers get through in a few turns at their pace.
     pub(super) fn measure(&mut self) {
-        let ended = self.shared.clock.mono();
-        let (turn, period) = (ended.since(self.turn_began), ended.since(self.last_turn_at));
-        self.last_turn_at = ended;
-        let finished = u128::try_from(std::mem::take(&mut self.finished_since_turn)).unwrap_or(0);
-        let horizon = 4 * TURN_EVERY + 2 * turn;
-        let ahead = finished * horizon.as_nanos() / period.as_nanos().max(1);
-        self.ahead = usize::try_from(ahead).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
+        let now = self.shared.clock.mono();
+        let horizon = 4 * TURN_EVERY + 2 * now.since(self.turn_began);
+        self.ahead = self.pace.expected(now, horizon).min(MAX_AHEAD);
     }
 }
 

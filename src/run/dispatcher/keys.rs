@@ -72,9 +72,15 @@ impl Dispatcher {
         }
     }
 
-    /// Permits that other processes wait for are not kept for jobs that wait for a worker: those jobs go back to the queue.
+    /// Permits that other processes wait for are not kept for jobs that wait for a worker: those that were assigned go back to the queue.
     pub(super) fn give_up_awaited(&mut self) {
-        if self.busy <= self.options.workers || !self.shared.gate.is_anything_awaited() {
+        if !self.shared.gate.is_anything_awaited() {
+            return;
+        }
+        if self.room() == 0 {
+            self.frontier.give_up(|key| self.shared.gate.is_awaited(key));
+        }
+        if self.busy <= self.options.workers {
             return;
         }
         self.ahead = 0;

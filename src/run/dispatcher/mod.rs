@@ -31,7 +31,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::care::Care;
-use self::pace::{FLOOD, Pending};
+use self::pace::{FLOOD, Pace, Pending};
 use super::RunOptions;
 use super::event::Event;
 use super::frontier::{Appetite, Frontier};
@@ -128,8 +128,7 @@ pub(super) struct Dispatcher {
     is_new: bool,
     last_scan: Mono,
 
-    finished_since_turn: usize,
-    last_turn_at: Mono,
+    pace: Pace,
     ahead: usize,
     next_due: Option<WallMs>,
     earliest_deadline: Option<Mono>,
@@ -197,8 +196,7 @@ impl Dispatcher {
             rang: false,
             is_new: true,
             last_scan: now,
-            finished_since_turn: 0,
-            last_turn_at: now,
+            pace: Pace::from(now),
             ahead: 0,
             next_due: None,
             earliest_deadline: None,

@@ -18,6 +18,43 @@ const QUIET: Duration = Duration::from_micros(300);
 /// With so many assigned jobs waiting for a worker, messages are looked at every [`super::GATHER_STEP`] instead of one by one.
 pub(super) const FLOOD: usize = 64;
 
+/// Ends are counted for so long at least: two that happen to follow each other closely say nothing of how many will.
+const COUNTED_FOR: Duration = Duration::from_millis(20);
+
+/// How many attempts end in a given time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    since: Mono,
+    ended: usize,
+    /// In the time before, and how long that was.
+    before: (usize, Duration),
+}
+
+impl Pace {
+    pub(super) fn from(now: Mono) -> Pace {
+        Pace { since: now, ended: 0, before: (0, COUNTED_FOR) }
+    }
+
+    /// One has ended.
+    pub(super) fn count(&mut self) {
+        self.ended += 1;
+    }
+
+    /// How many will end in that time.
+    pub(super) fn expected(&mut self, now: Mono, within: Duration) -> usize {
+        let counted = (self.ended, now.since(self.since).max(COUNTED_FOR));
+        if now.since(self.since) >= COUNTED_FOR {
+            *self = Pace { since: now, ended: 0, before: counted };
+        }
+        let at_pace = |(ended, time): (usize, Duration)| {
+            let ended = u128::try_from(ended).unwrap_or(u128::MAX);
+            ended.saturating_mul(within.as_nanos()) / time.as_nanos().max(1)
+        };
+        let expected = at_pace(counted).max(at_pace(self.before));
+        usize::try_from(expected).unwrap_or(usize::MAX)
+    }
+}
+
 /// Settlements that no turn has written yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pending {
@@ -58,5 +95,29 @@ impl Dispatcher {
             None => spaced,
         };
         (may && now < at).then(|| at.since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_that_of_a_while_and_not_of_two_ends_in_a_row() {
+        let ms = Duration::from_millis;
+        let start = Mono(ms(1_000));
+        let mut pace = Pace::from(start);
+        let mut counted = |ends: usize, at: u64| {
+            (0..ends).for_each(|_| pace.count());
+            pace.expected(start.plus(ms(at)), ms(10))
+        };
+        assert_eq!(counted(1, 0), 0, "one end says nothing");
+        assert_eq!(counted(99, 10), 50, "a hundred in the first 20 ms at least");
+        assert_eq!(counted(100, 20), 100);
+        assert_eq!(counted(0, 21), 100, "the time before counts while little is known of this one");
+        assert_eq!(counted(400, 30), 200, "and no longer when it was slower");
+        assert_eq!(counted(0, 1_030), 3);
+        assert_eq!(counted(1, 1_031), 3);
+        assert_eq!(counted(0, 9_000), 0, "what was long ago is forgotten");
     }
 }

@@ -24,7 +24,7 @@ impl Dispatcher {
             self.busy -= 1;
         }
         self.over(&job);
-        self.finished_since_turn += 1;
+        self.pace.count();
         let change = match ended {
             Ok(outcome) => self.change_of(&job, outcome, cancelled),
             Err(fault) => {

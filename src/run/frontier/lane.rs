@@ -181,6 +181,11 @@ impl LaneState {
         self.reserved.as_ref().is_some_and(|(level, _)| !self.has_work(*level))
     }
 
+    /// Whether the permit was reserved for jobs that have come.
+    pub(super) fn has_reserved_for_held(&self) -> bool {
+        self.reserved.as_ref().is_some_and(|(level, _)| !self.held[*level].is_empty())
+    }
+
     /// Gives back a permit that nothing is to be started under; whether there was one.
     pub(super) fn give_back_reserved(&mut self) -> bool {
         self.reserved.take().map(|(_, permit)| permit.refund()).is_some()

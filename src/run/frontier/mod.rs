@@ -34,7 +34,7 @@ use foldhash::HashMap;
 use self::aging::{Ages, Aging};
 use self::lane::{LaneState, Standing};
 use self::line::{Class, Entry, Line};
-use crate::job::{Lane, LaneId, Leased, LimitKey, Mono, Priority, WallMs};
+use crate::job::{Key, Lane, LaneId, Leased, LimitKey, Mono, Priority, WallMs};
 use crate::limit::{Gate, Permit, Wait, WaitReason};
 use crate::queue::store::{ReadyLane, Want};
 
@@ -605,6 +605,15 @@ impl Frontier {
             state.in_store[at] = false;
             self.judge(want.lane, at);
             self.forget_if_idle(want.lane);
+        }
+    }
+
+    /// There is no room: permits under such keys that were reserved for jobs which are held by now are given back.
+    pub fn give_up(&mut self, is_awaited: impl Fn(&Key) -> bool) {
+        let keeps =
+            |state: &&mut LaneState| state.has_reserved_for_held() && is_awaited(&state.lane.key);
+        for state in self.lanes.values_mut().filter(keeps) {
+            state.give_back_reserved();
         }
     }
 
