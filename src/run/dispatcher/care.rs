@@ -1,6 +1,6 @@
 //! How much may be leased and assigned, given how careful the run must be with suspects.
 
-use super::pace::TURN_EVERY;
+use super::pace::{FLOOD, TURN_EVERY};
 use super::{Dispatcher, MAX_AHEAD, Phase};
 use crate::job::Suspicion;
 use crate::run::frontier::Appetite;
@@ -48,12 +48,19 @@ impl Dispatcher {
         (self.options.workers + ahead).saturating_sub(kept)
     }
 
+    /// Half of what may be assigned.
+    pub(super) fn half(&self) -> usize {
+        (self.options.workers + self.ahead).div_ceil(2)
+    }
+
     /// How much may be leased now, given how careful we must be.
     pub(super) fn appetite(&self) -> Appetite {
         let max_losses = |care: Suspicion| care.max_losses(self.options.max_job_losses);
         let nothing = Appetite::NOTHING;
         // Held jobs take none of it: those that may start have started before the turn, the others wait for their key.
         let room = self.room();
+        // In a flood half of what is assigned is leased while the other half is run.
+        let room = if self.ahead < FLOOD { room } else { room.min(self.half()) };
         match self.care.level {
             _ if self.phase != Phase::Running => nothing,
             Suspicion::None => {

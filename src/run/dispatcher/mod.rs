@@ -264,6 +264,9 @@ impl Dispatcher {
         self.retry_turn_at.take_if(|at| now >= *at);
         let made = self.made.take();
         let more = made.map_or(Ok(false), |made| self.take_in(*made, now))?;
+        if more {
+            self.begin_next(now)?;
+        }
         let is_away = self.store.is_none();
         let waiting = self.retry_turn_at.is_some();
         if self.tally.owner_lost && !waiting && !is_away {
@@ -287,7 +290,7 @@ impl Dispatcher {
             let sooner = self.patience().filter(|patience| !patience.is_zero() && *patience < left);
             return Ok(self.gather_or(sooner.or(Some(left))));
         }
-        let again = !waiting && !self.tally.owner_lost && self.turn(now)?;
+        let again = !waiting && !self.tally.owner_lost && self.turn(now, self.appetite())?;
         if self.store.is_none() {
             return Ok(self.gather_or(self.patience()));
         }
@@ -326,10 +329,22 @@ impl Dispatcher {
         }
     }
 
+    /// In a flood the next turn begins before what the last one leased is started: so the scribe waits for none of it.
+    fn begin_next(&mut self, now: Mono) -> Result<(), RunError> {
+        let appetite = self.appetite();
+        let room = self.room().saturating_sub(self.frontier.held()).min(self.half());
+        let is_flood = self.settlements.len() >= FLOOD && room >= FLOOD && appetite.lease_ahead;
+        if !is_flood || self.tally.owner_lost || self.retry_turn_at.is_some() {
+            return Ok(());
+        }
+        self.frontier.tick(now, self.shared.clock.wall());
+        self.frontier.claim_beside_held(&self.shared.gate, now, room);
+        self.turn(now, Appetite { room, ..appetite }).map(drop)
+    }
+
     /// One transaction: settle what is pending, make due what is due, lease what may start. It is begun, when somebody makes it beside this;
     /// otherwise returns whether there is more to do at once.
-    fn turn(&mut self, now: Mono) -> Result<bool, RunError> {
-        let appetite = self.appetite();
+    fn turn(&mut self, now: Mono, appetite: Appetite) -> Result<bool, RunError> {
         let found = match self.scan(now, appetite.room) {
             Ok(found) => found,
             Err(error) => return self.trouble(error, now).map(|()| false),
@@ -356,11 +371,13 @@ impl Dispatcher {
         let owner = Arc::clone(&self.owner);
         let order = Order { owner, now: wall, settle, origins, lease: wants, keys: news };
         let (store, order) = match &self.scribe {
-            Some(scribe) if self.in_flight > 0 => match scribe.send((store, order)) {
-                Ok(()) => return Ok(false),
-                // It is gone, and this goes on without.
-                Err(SendError(unsent)) => unsent,
-            },
+            Some(scribe) if self.in_flight + self.frontier.held() > 0 => {
+                match scribe.send((store, order)) {
+                    Ok(()) => return Ok(false),
+                    // It is gone, and this goes on without.
+                    Err(SendError(unsent)) => unsent,
+                }
+            }
             _ => (store, order),
         };
         Ok(self.take_in(order.make(store), now)? || found)

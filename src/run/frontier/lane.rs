@@ -45,6 +45,8 @@ pub(super) struct LaneState {
     /// Jobs of its own that it may start one after the other, for it was leased for all of them.
     pub(super) turn_left: usize,
     pub(super) running: usize,
+    /// The turn under way leases for it although it held jobs when that began.
+    pub(super) is_under_way: bool,
     /// Where jobs rise with age.
     pub(super) ages: Option<Box<Ages>>,
 }
@@ -65,6 +67,7 @@ impl LaneState {
             wanted: 0,
             turn_left: 0,
             running: 0,
+            is_under_way: false,
             ages,
         }
     }

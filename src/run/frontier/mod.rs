@@ -110,6 +110,8 @@ pub struct Frontier {
     claimed: VecDeque<Claim>,
     /// Those that the turn under way leases for, and how many jobs have their places kept free meanwhile.
     under_way: Vec<Claim>,
+    /// Lanes that hold jobs and are to be leased for all the same, if nothing limits them, and at which level.
+    holding: Vec<(LaneId, usize)>,
     places_under_way: usize,
     /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
     served: ByPriority<VecDeque<(LaneId, usize)>>,
@@ -208,6 +210,7 @@ impl Frontier {
             passed: Default::default(),
             claimed: VecDeque::new(),
             under_way: Vec::new(),
+            holding: Vec::new(),
             places_under_way: 0,
             served: Default::default(),
             parked_on: HashMap::default(),
@@ -309,13 +312,48 @@ impl Frontier {
         room: usize,
         claims: usize,
     ) -> Option<(Arc<Leased>, Permit)> {
-        // Some more than will have their share: whoever claims has a permit, and keeps its turn among those of its key.
+        let most_claims = self.most_claims(claims);
+        (0..LEVELS).find_map(|urgency| self.next_of(urgency, gate, now, (room, most_claims)))
+    }
+
+    /// Lanes whose turn comes and that hold nothing claim their places before those that hold jobs start them: for a turn that is to be under
+    /// way meanwhile. Those jobs take none of the `claims`. Of room that nobody claims, lanes that hold jobs and that nothing limits have what they will
+    /// need when those have started.
+    pub fn claim_beside_held(&mut self, gate: &Gate, now: Mono, claims: usize) {
+        self.holding.clear();
+        let most_claims = self.most_claims(claims);
+        for urgency in 0..LEVELS {
+            let mut holding = Vec::new();
+            while self.claimed.len() < most_claims {
+                let lanes = &self.lanes;
+                let entry = self.line[urgency].pop(|entry| is_own(lanes, urgency, entry));
+                let Some(entry) = entry else { break };
+                let Some(state) = self.lanes.get_mut(&entry.lane) else { continue };
+                match state.first_of(urgency) {
+                    Some(at) if state.held[at].is_empty() && state.parked.is_none() => {
+                        state.standing[urgency] = Standing::Out;
+                        self.claim(gate, now, at, entry.lane);
+                    }
+                    at => {
+                        self.holding.extend(at.map(|at| (entry.lane, at)));
+                        holding.push(entry);
+                    }
+                }
+            }
+            // Their turn is the next, as it was.
+            holding.into_iter().rev().for_each(|entry| self.line[urgency].push_front(entry));
+        }
+    }
+
+    /// How many lanes may claim a place among so many: some more than will have their share, for whoever claims has a permit, and keeps its turn
+    /// among those of its key.
+    fn most_claims(&mut self, claims: usize) -> usize {
         let shares = claims.div_ceil(self.bite.least(claims));
         let most_claims = claims.min(shares + MORE_CLAIMS);
         if self.claimed.len() < most_claims {
             self.end_passes();
         }
-        (0..LEVELS).find_map(|urgency| self.next_of(urgency, gate, now, (room, most_claims)))
+        most_claims
     }
 
     /// The same for one urgency.
@@ -351,6 +389,9 @@ impl Frontier {
                     Err(wait) => self.park(id, wait),
                     Ok(permit) => return self.start(id, at).map(|job| (job, permit)),
                 }
+            } else if state.is_under_way {
+                // What its claim would bring is on its way: it comes back to line with that.
+                state.give_back_reserved();
             } else if self.claimed.len() < most_claims {
                 self.claim(gate, now, at, id);
             } else {
@@ -464,6 +505,7 @@ impl Frontier {
         let mut wants = Vec::new();
         self.end_passes();
         self.want_claimed(gate, now, appetite, &mut wants);
+        self.want_beside_held(gate, now, appetite, &mut wants);
         if appetite.lease_ahead {
             for urgency in 0..LEVELS {
                 self.want_ahead(gate, now, urgency, appetite.max_losses, &mut wants);
@@ -525,6 +567,36 @@ impl Frontier {
         self.places_under_way = 0;
         let claims = std::mem::take(&mut self.under_way);
         self.back_to_line(claims);
+        while let Some((lane, _)) = self.holding.pop() {
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.is_under_way = false;
+                self.wake(lane);
+            }
+        }
+    }
+
+    /// Lanes that [`Frontier::claim_beside_held`] found holding jobs, and that nothing limits, share what room is left.
+    fn want_beside_held(
+        &mut self,
+        gate: &Gate,
+        now: Mono,
+        Appetite { room, max_losses, .. }: Appetite,
+        wants: &mut Vec<Want>,
+    ) {
+        let mut holding = std::mem::take(&mut self.holding);
+        holding.retain(|(lane, at)| {
+            let state = self.lanes.get(lane).filter(|state| state.in_store[*at]);
+            state.is_some_and(|state| gate.free(&state.lane.key, now).is_none())
+        });
+        for (n, (lane, at)) in holding.iter().enumerate() {
+            let left = room.saturating_sub(self.places_under_way);
+            let count = left.div_ceil(holding.len() - n);
+            let Some(state) = self.lanes.get_mut(lane).filter(|_| count > 0) else { continue };
+            state.is_under_way = true;
+            self.places_under_way += count;
+            wants.push(Want { priority: Priority::ALL[*at], lane: *lane, count, max_losses });
+        }
+        self.holding = holding;
     }
 
     /// What each claim counts for: the lanes of a class share its weight.
