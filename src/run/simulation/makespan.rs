@@ -16,6 +16,9 @@ use crate::run::RunOptions;
 /// Loads of each kind, unless `ORCH_TEST_SEEDS` says otherwise.
 const LOADS: u64 = 24;
 
+/// Jobs of a flood.
+const FLOOD_JOBS: usize = 3_000;
+
 /// Jobs of one request each, and what they are limited by.
 struct Load {
     processes: usize,
@@ -68,6 +71,34 @@ impl Load {
         let jobs = (0..count).map(job).collect();
         let workers = StdRng::seed_from_u64(seed ^ 1).random_range(2..40);
         Load { processes, workers, limits, jobs, turn_us: 1_000 }
+    }
+
+    /// Thousands of jobs that take hardly longer than to hand them out: turns are made without a pause, each beside the jobs of the last.
+    fn flood(seed: u64) -> Load {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0xf100d);
+        let hosts = [1, 3, 40, 400][rng.random_range(0..4)];
+        let mut limits = Limits::default();
+        limits.max_per_host = [None, Some(1), Some(8), Some(64)][rng.random_range(0..4)];
+        if rng.random_bool(0.3) {
+            let terms = KeyLimits { max_concurrent: None, rate: "20000/s".parse().ok() };
+            limits.by_key.insert(host(0), terms);
+        }
+        let longest = [20, 200][rng.random_range(0..2)];
+        let in_order = rng.random_bool(0.5);
+        let job = |n: usize| {
+            let at = if in_order { n * hosts / FLOOD_JOBS } else { rng.random_range(0..hosts) };
+            (at, Duration::from_micros(rng.random_range(1..=longest)))
+        };
+        let jobs = (0..FLOOD_JOBS).map(job).collect();
+        let mut rng = StdRng::seed_from_u64(seed ^ 2);
+        let (workers, processes) = (rng.random_range(1..33), rng.random_range(1..3));
+        Load {
+            processes,
+            workers,
+            limits,
+            jobs,
+            turn_us: [100, 1_000, 5_000][rng.random_range(0..3)],
+        }
     }
 
     /// Nothing ends sooner, whoever schedules it.
@@ -175,6 +206,21 @@ fn random_loads_take_hardly_longer_than_they_must() {
 #[test]
 fn random_loads_of_three_processes_take_little_longer_than_they_must() {
     check(3, 1.15);
+}
+
+#[test]
+fn a_flood_keeps_to_the_limits_and_every_job_of_it_ends_once() {
+    let loads = match number("ORCH_TEST_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("ORCH_TEST_SEEDS").unwrap_or(LOADS) / 2,
+    };
+    for seed in loads {
+        let load = Load::flood(seed);
+        let mut sim = Sim::new(load.world(seed), Turns::Beside);
+        if let Err(violation) = sim.run() {
+            panic!("{}flood {seed}: {violation}", sim.trace());
+        }
+    }
 }
 
 #[test]
