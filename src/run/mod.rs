@@ -3,6 +3,7 @@
 //! ```text
 //!             +---------------- dispatcher: owns the truth of this process ---------------+
 //!  store  <---| a turn = one transaction: settle what finished, lease what may start       |
+//!             | (made by the scribe while attempts run)                                    |
 //!             | then: permits -> bounded channel                                           |
 //!             +---^------------------------------------------------------------------+-----+
 //!                 | Finished { token, outcome }                                      | Assigned { leased, permit }
@@ -42,7 +43,7 @@ use crate::queue::store::{RecoverTerms, Store};
 use dispatcher::{Dispatcher, MAX_AHEAD, Next};
 use event::{Event, Listener};
 use frontier::Schedule;
-use scribe::Order;
+use scribe::Errand;
 use worker::{Assigned, Message, Shared, Slot};
 
 pub use report::{RunError, RunReport};
@@ -336,7 +337,7 @@ impl Threads {
         store: &dyn Store,
         shared: &Arc<Shared>,
         options: &RunOptions,
-    ) -> Result<(Threads, Sender<(Box<dyn Store>, Order)>), RunError> {
+    ) -> Result<(Threads, Sender<Errand>), RunError> {
         let (jobs, unstarted) = bounded(options.workers + MAX_AHEAD);
         let mut threads = Threads {
             slots: Vec::new(),
@@ -356,10 +357,7 @@ impl Threads {
         Ok((threads, scribe))
     }
 
-    fn start_scribe(
-        &mut self,
-        shared: &Shared,
-    ) -> Result<Sender<(Box<dyn Store>, Order)>, RunError> {
+    fn start_scribe(&mut self, shared: &Shared) -> Result<Sender<Errand>, RunError> {
         let (orders, to_write) = bounded(1);
         let inbox = shared.inbox.clone();
         let thread = std::thread::Builder::new()

@@ -36,6 +36,9 @@ pub(super) struct Order {
     pub(super) keys: Option<KeyNews>,
 }
 
+/// An order, and the store it is to be made with.
+pub(super) type Errand = (Box<dyn Store>, Order);
+
 /// A turn that was made, or failed.
 pub(super) struct Made {
     pub(super) store: Box<dyn Store>,
@@ -67,7 +70,7 @@ impl fmt::Debug for Made {
 }
 
 /// The body of the thread: ends when there are no more orders to come.
-pub(super) fn write(orders: &Receiver<(Box<dyn Store>, Order)>, inbox: &Sender<Message>) {
+pub(super) fn write(orders: &Receiver<Errand>, inbox: &Sender<Message>) {
     for (store, order) in orders {
         // A dispatcher that is gone has cancelled all it had.
         let _ = inbox.send(Message::TurnMade(Box::new(order.make(store))));

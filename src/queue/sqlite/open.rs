@@ -323,7 +323,7 @@ fn configure(
         Durability::Normal => "NORMAL",
     };
     let cache_kib: i64 = match cache {
-        Cache::Large => 32 * 1024,
+        Cache::Large => 8 * 1024,
         Cache::Small => 4 * 1024,
     };
     let pragmas: [(&str, &dyn rusqlite::ToSql); 6] = [

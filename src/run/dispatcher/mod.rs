@@ -36,7 +36,7 @@ use super::RunOptions;
 use super::event::Event;
 use super::frontier::{Appetite, Frontier};
 use super::report::{RunError, RunReport, Tally};
-use super::scribe::{Made, Order, Origin};
+use super::scribe::{Errand, Made, Order, Origin};
 use super::stop::StopCause;
 use super::worker::{Assigned, Message, Shared, Slot};
 use crate::handler::{CancelReason, MachineFault};
@@ -84,7 +84,7 @@ pub(super) struct Dispatcher {
     /// `None`: with the scribe.
     store: Option<Box<dyn Store>>,
     /// Who makes turns beside this; `None`: nobody.
-    scribe: Option<Sender<(Box<dyn Store>, Order)>>,
+    scribe: Option<Sender<Errand>>,
     shared: Arc<Shared>,
     owner: Arc<Owner>,
     options: RunOptions,
@@ -214,7 +214,7 @@ impl Dispatcher {
     }
 
     /// Has turns made by whoever is at the other end, while attempts are being made.
-    pub(super) fn with_scribe(mut self, scribe: Sender<(Box<dyn Store>, Order)>) -> Dispatcher {
+    pub(super) fn with_scribe(mut self, scribe: Sender<Errand>) -> Dispatcher {
         self.scribe = Some(scribe);
         self
     }
@@ -577,10 +577,8 @@ impl Dispatcher {
         // What another process puts back after it was decided that nothing is left is not ours to have done.
         let store = self.store.as_mut();
         let (left, queue) = store.map_or_else(Default::default, |store| {
-            let left = self.decided_by.take().map_or_else(
-                || store.remaining(&self.owner, &self.kinds).unwrap_or_default(),
-                |left| left,
-            );
+            let look = || store.remaining(&self.owner, &self.kinds).unwrap_or_default();
+            let left = self.decided_by.take().unwrap_or_else(look);
             (left, store.counts().unwrap_or_default())
         });
         if let (Some(directory), true) = (&self.owner.directory, self.in_flight > 0) {

@@ -18,8 +18,10 @@ const QUIET: Duration = Duration::from_micros(300);
 /// With so many assigned jobs waiting for a worker, messages are looked at every [`super::GATHER_STEP`] instead of one by one.
 pub(super) const FLOOD: usize = 64;
 
-/// Ends are counted for so long at least: two that happen to follow each other closely say nothing of how many will.
+/// Few ends are counted for so long at least: two that happen to follow each other closely say nothing of how many will.
 const COUNTED_FOR: Duration = Duration::from_millis(20);
+/// And many, [`FLOOD`] or more, for so long.
+const COUNTED_IN_FLOOD_FOR: Duration = TURN_EVERY;
 
 /// How many attempts end in a given time.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +44,9 @@ impl Pace {
 
     /// How many will end in that time.
     pub(super) fn expected(&mut self, now: Mono, within: Duration) -> usize {
-        let counted = (self.ended, now.since(self.since).max(COUNTED_FOR));
-        if now.since(self.since) >= COUNTED_FOR {
+        let enough = if self.ended < FLOOD { COUNTED_FOR } else { COUNTED_IN_FLOOD_FOR };
+        let counted = (self.ended, now.since(self.since).max(enough));
+        if now.since(self.since) >= enough {
             *self = Pace { since: now, ended: 0, before: counted };
         }
         let at_pace = |(ended, time): (usize, Duration)| {
@@ -112,12 +115,11 @@ mod tests {
             pace.expected(start.plus(ms(at)), ms(10))
         };
         assert_eq!(counted(1, 0), 0, "one end says nothing");
-        assert_eq!(counted(99, 10), 50, "a hundred in the first 20 ms at least");
-        assert_eq!(counted(100, 20), 100);
-        assert_eq!(counted(0, 21), 100, "the time before counts while little is known of this one");
-        assert_eq!(counted(400, 30), 200, "and no longer when it was slower");
-        assert_eq!(counted(0, 1_030), 3);
-        assert_eq!(counted(1, 1_031), 3);
-        assert_eq!(counted(0, 9_000), 0, "what was long ago is forgotten");
+        assert_eq!(counted(39, 10), 20, "forty in the first 20 ms at least");
+        assert_eq!(counted(20, 20), 30);
+        assert_eq!(counted(0, 21), 30, "the time before counts while little is known of this one");
+        assert_eq!(counted(400, 22), 2_000, "many say more");
+        assert_eq!(counted(0, 23), 2_000);
+        assert_eq!(counted(10, 1_023), 0, "what was long ago is forgotten");
     }
 }

@@ -1,5 +1,6 @@
 //! The dispatcher alone: a clock that stands, no threads, and a test in place of the workers.
 
+mod beside;
 pub(in crate::run) mod trouble;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -77,8 +77,8 @@ impl Load {
     fn flood(seed: u64) -> Load {
         let mut rng = StdRng::seed_from_u64(seed ^ 0xf100d);
         let hosts = [1, 3, 40, 400][rng.random_range(0..4)];
-        let mut limits = Limits::default();
-        limits.max_per_host = [None, Some(1), Some(8), Some(64)][rng.random_range(0..4)];
+        let max_per_host = [None, Some(1), Some(8), Some(64)][rng.random_range(0..4)];
+        let mut limits = Limits { max_per_host, ..Limits::default() };
         if rng.random_bool(0.3) {
             let terms = KeyLimits { max_concurrent: None, rate: "20000/s".parse().ok() };
             limits.by_key.insert(host(0), terms);

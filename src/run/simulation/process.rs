@@ -21,7 +21,7 @@ use crate::queue::store::{Owner, RecoverTerms, Recovered, Store, StoreError};
 use crate::run::dispatcher::tests::trouble::Trouble;
 use crate::run::dispatcher::{Dispatcher, MAX_AHEAD};
 use crate::run::event::Listener;
-use crate::run::scribe::{Made, Order};
+use crate::run::scribe::{Errand, Made};
 use crate::run::worker::{Assigned, Current, Finished, Message, Shared, Slot};
 
 /// A worker, and what it does.
@@ -73,7 +73,7 @@ pub(super) enum Answer {
 
 /// A turn, at the moment of its transaction or after it.
 pub(super) enum UnderWay {
-    Begun(Box<dyn Store>, Order),
+    Begun(Errand),
     Made(Box<Made>),
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Process {
     /// `None` once it is over.
     pub(super) dispatcher: Option<Dispatcher>,
     /// Where its turns come to be made, if they are made beside it,
-    pub(super) orders: Receiver<(Box<dyn Store>, Order)>,
+    pub(super) orders: Receiver<Errand>,
     /// and the one that is being made.
     pub(super) under_way: Option<UnderWay>,
     /// The heart's own connection.

@@ -21,7 +21,7 @@ use crate::queue::store::{Beat, Counts, OnDuplicate, Settled, Store};
 use crate::run::dispatcher::Next;
 use crate::run::dispatcher::tests::trouble::Trouble;
 use crate::run::event::{Event, Listener};
-use crate::run::scribe::{Made, Order};
+use crate::run::scribe::{Errand, Made};
 use crate::run::stop::{StopCause, StopRequest};
 use crate::run::worker::Message;
 
@@ -679,8 +679,8 @@ impl Sim {
             let us = self.rng.random_range(0..=process.plan.turn_us);
             process.deaf_until = now.plus(Duration::from_micros(us));
         }
-        if let Ok((store, order)) = process.orders.try_recv() {
-            self.begin_turn(n, store, order);
+        if let Ok(errand) = process.orders.try_recv() {
+            self.begin_turn(n, errand);
         }
         let process = &mut self.processes[n];
         match next {
@@ -708,12 +708,12 @@ impl Sim {
     }
 
     /// A turn is made beside the dispatcher: its transaction is at the beginning of it, or at the end.
-    fn begin_turn(&mut self, n: usize, store: Box<dyn Store>, order: Order) {
+    fn begin_turn(&mut self, n: usize, (store, order): Errand) {
         let lasts = self.rng.random_range(0..=self.processes[n].plan.turn_us);
         let is_early = self.rng.random_bool(0.5);
         let under_way = match is_early {
             true => UnderWay::Made(Box::new(order.make(store))),
-            false => UnderWay::Begun(store, order),
+            false => UnderWay::Begun((store, order)),
         };
         self.processes[n].under_way = Some(under_way);
         self.in_(Duration::from_micros(lasts), Due::TurnEnds { process: n });
@@ -726,7 +726,7 @@ impl Sim {
         }
         let made = match process.under_way.take() {
             Some(UnderWay::Made(made)) => made,
-            Some(UnderWay::Begun(store, order)) => Box::new(order.make(store)),
+            Some(UnderWay::Begun((store, order))) => Box::new(order.make(store)),
             None => return,
         };
         process.send(Message::TurnMade(made));
