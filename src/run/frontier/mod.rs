@@ -110,9 +110,9 @@ pub struct Frontier {
     claimed: VecDeque<Claim>,
     /// Those that the turn under way leases for, and how many jobs have their places kept free meanwhile.
     under_way: Vec<Claim>,
-    /// Lanes that hold jobs and are to be leased for all the same, if nothing limits them, and at which level.
-    holding: Vec<(LaneId, usize)>,
     places_under_way: usize,
+    /// Lanes that hold jobs and are leased for all the same, if nothing limits them, and at which level.
+    holding: Vec<(LaneId, usize)>,
     /// Lanes that started a job since the last round, by urgency, and at which level they have more: wanted ahead, room or not.
     served: ByPriority<VecDeque<(LaneId, usize)>>,
     /// In the order they were refused.
@@ -210,8 +210,8 @@ impl Frontier {
             passed: Default::default(),
             claimed: VecDeque::new(),
             under_way: Vec::new(),
-            holding: Vec::new(),
             places_under_way: 0,
+            holding: Vec::new(),
             served: Default::default(),
             parked_on: HashMap::default(),
             parked_until: BTreeSet::new(),
