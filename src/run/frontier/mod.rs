@@ -540,11 +540,11 @@ impl Frontier {
             let Some(state) = self.lanes.get_mut(&lane) else { continue };
             let reserved = usize::from(state.has_reserved(at)).min(share);
             let startable = reserved + state.startable(gate, now, at, share - reserved);
-            room -= startable;
             if startable == 0 || !state.in_store[at] {
                 state.give_back_reserved();
                 given_back.push(claim);
             } else {
+                room -= startable;
                 // In a flood the rest will have its permits soon; were it left, it would be another want.
                 let ahead = least.min(state.ahead(gate)).saturating_sub(startable);
                 let count = startable + if appetite.lease_ahead { ahead } else { 0 };
